@@ -8,13 +8,20 @@ from typing import assert_never
 from mondrian_core.charts.drawing import CircleShape, Drawing, LineShape, Point, Shape, TextShape
 
 
-def svg_markup(drawing: Drawing) -> str:
-    """The `<svg>` element; it needs no further escaping."""
+def svg_markup(drawing: Drawing, at_scale: bool = False) -> str:
+    """The `<svg>` element; it needs no further escaping.
+
+    Args:
+        drawing: in its own units.
+        at_scale: one unit is one pixel of the page, so that texts have the same size whatever the width. Otherwise the
+            style sheet gives the width, and all else is scaled with it.
+    """
     (left, top), name = drawing.origin, escape(drawing.name)
     role = "group" if _has_links(drawing) else "img"  # what is inside an image can't be reached
     described = f'role="{role}" aria-label="{escape(drawing.label)}"' if drawing.label else 'aria-hidden="true"'
     box = f"{_number(left)} {_number(top)} {_number(drawing.width)} {_number(drawing.height)}"
-    return f'<svg class="{name}" viewBox="{box}" {described}>{"".join(map(_element, drawing.shapes))}</svg>'
+    size = f'width="{_number(drawing.width)}" height="{_number(drawing.height)}" ' if at_scale else ""
+    return f'<svg class="{name}" viewBox="{box}" {size}{described}>{"".join(map(_element, drawing.shapes))}</svg>'
 
 
 def _has_links(drawing: Drawing) -> bool:

@@ -17,7 +17,7 @@ from mondrian_core.charts.svg import svg_markup
 from mondrian_core.errors import BadInput
 from mondrian_core.serving.http import uploads
 from mondrian_core.serving.http.feedback_routes import PROBLEM_RESPONSE
-from mondrian_core.serving.http.pages import RADAR_LABEL, render_template
+from mondrian_core.serving.http.pages import RADAR_LABEL, photograph_size, render_template
 from mondrian_core.serving.http.problem_details import UnknownJob
 from mondrian_core.serving.http.responses import failure_response, job_json, wants_html
 from mondrian_core.serving.http.service import Service
@@ -146,12 +146,11 @@ def _group_page(service: Service, group: AdvisorGroup) -> str:
     scores = {job.id: job_scores(job) for job in group.jobs}
     spreads = group.spreads
     widest = max((spread.range for spread in spreads.values()), default=0)
-    sizes = [job.details.get("pixels") for job in group.jobs]
     return render_template(
         "advisor_group.html",
         group=group,
         first=group.jobs[0],
-        size=next((size for size in sizes if isinstance(size, list) and len(size) == 2), None),
+        size=photograph_size(service.root, group.jobs[0]),
         names={job.id: names.get(job.advisor or "", job.advisor or "") for job in group.jobs},
         scores=scores,
         radars={

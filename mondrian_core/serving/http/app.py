@@ -21,7 +21,7 @@ from mondrian_core.serving.http.advisor_group_routes import (
     add_advisor_group_routes,
     advisor_group_response,
 )
-from mondrian_core.serving.http.api_docs import add_api_docs
+from mondrian_core.serving.http.api_docs import AREAS, add_api_docs, add_area, operation_id
 from mondrian_core.serving.http.critique_file_routes import add_critique_file_routes
 from mondrian_core.serving.http.error_pages import ErrorPages, UnexpectedErrors, document_problems
 from mondrian_core.serving.http.front_page import add_front_page
@@ -122,6 +122,8 @@ def create_app(service: Service) -> FastAPI:
         responses=_problem_responses(400, 401, 422, 503),
         docs_url=None,
         redoc_url=None,
+        openapi_tags=[{"name": area, "description": text} for area, text in AREAS.items()],
+        generate_unique_id_function=operation_id,
     )
     sessions = Sessions(service.token, service.workspace) if service.token else None
     app.add_middleware(UnexpectedErrors)
@@ -130,28 +132,9 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(OpenAIErrors)
     app.add_middleware(ErrorPages)  # the last one is the outermost
     problem_details.add_problem_handlers(app)
-    for add_routes in (
-        _job_routes,
-        feedback_routes.add_feedback_routes,
-        advisor_routes.add_advisor_routes,
-        start_routes.add_start_routes,
-        add_advisor_group_routes,
-        add_openai_routes,
-        add_photograph_import_routes,
-        add_write_routes,
-        add_promotion_routes,
-        add_registry_routes,
-        add_run_routes,
-        _other_routes,
-        _page_routes,
-        add_critique_file_routes,
-        add_front_page,
-        add_history_routes,
-        add_photograph_pages,
-        add_api_docs,
-    ):
-        add_routes(app, service)
-    add_login_routes(app, sessions)
+    for area, add_routes in _ROUTES:
+        add_area(app, service, area, add_routes)
+    add_area(app, service, "Service", lambda app, _: add_login_routes(app, sessions))
     document_problems(app)
     return app
 
@@ -175,7 +158,7 @@ def _job_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/jobs/{job_id}", responses={200: _JOB, **_problem_responses(404, 406)})
     def job(request: Request, job_id: JobId) -> Response:
-        """A job as it is now."""
+        """A critique as it is now: the job with its status and, once it is ready, its answer."""
         row = service.job(job_id)
         if wants_html(request):
             return HTMLResponse(job_page(service, row))
@@ -185,7 +168,7 @@ def _job_routes(app: FastAPI, service: Service) -> None:
     async def events(
         request: Request, job_id: JobId, last_event_id: Annotated[str, Header(max_length=200)] = ""
     ) -> Response:
-        """Progress as server-sent events after `Last-Event-ID`; the final event of a job is always sent.
+        """The progress of a critique as server-sent events. They begin after `Last-Event-ID`; the last always comes.
 
         An event ID belongs to one start of the service: after a restart the events begin again.
         """
@@ -195,14 +178,14 @@ def _job_routes(app: FastAPI, service: Service) -> None:
 
     @app.post("/jobs/{job_id}/cancel", status_code=202, responses=_problem_responses(404))
     def cancel(job_id: JobId) -> Response:
-        """Cancel a job: remove it from the queue, or stop it."""
+        """Cancel a critique: remove it from the queue, or stop it."""
         if service.job(job_id).status not in FINAL_STATUSES:
             service.worker.cancel(job_id)
         return JSONResponse(job_json(service.job(job_id)), 202)
 
     @app.get("/jobs/{job_id}/photograph", response_class=Response, responses={200: _JPEG, **_problem_responses(404)})
     async def photograph(job_id: JobId) -> Response:
-        """The photograph as a JPEG without metadata."""
+        """The photograph of a critique, as a JPEG without metadata."""
         data = await service.decode_queue.run(lambda: photograph_jpeg(service.root, service.job(job_id)))
         return Response(data, media_type="image/jpeg")
 
@@ -210,7 +193,7 @@ def _job_routes(app: FastAPI, service: Service) -> None:
         "/jobs/{job_id}/compared/{number}", response_class=Response, responses={200: _JPEG, **_problem_responses(404)}
     )
     async def compared(job_id: JobId, number: Annotated[int, Path(ge=1, le=100)]) -> Response:
-        """A portfolio photograph that the critique compared with, by its position in `compared_with`, from 1."""
+        """A photograph that a critique compared with. `number` is its position in `compared_with`, from 1."""
         data = await service.decode_queue.run(
             lambda: compared_photograph_jpeg(service.root, service.job(job_id), number)
         )
@@ -289,7 +272,7 @@ def _other_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/health", responses={503: {"description": "The model process or the database has a problem"}})
     async def health() -> Response:
-        """200 while photographs can be critiqued, else 503. `workspace` and `boot` identify the service."""
+        """Whether the service works: 200 while it can critique, else 503. `workspace` and `boot` identify it."""
         healthy, details = await to_thread.run_sync(service.health, limiter=health_threads)
         return JSONResponse(details, 200 if healthy else 503)
 
@@ -300,7 +283,7 @@ def _other_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/schema")
     def schema() -> dict[str, Any]:
-        """JSON schema of a critique."""
+        """The JSON schema of a critique."""
         return critique_json_schema()
 
 
@@ -314,3 +297,25 @@ def _page_routes(app: FastAPI, service: Service) -> None:
 
 def _problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return dict.fromkeys(statuses, feedback_routes.PROBLEM_RESPONSE)
+
+
+_ROUTES = (  # of each area; of two that match a path, the first answers
+    ("Critiques", _job_routes),
+    ("Critiques", feedback_routes.add_feedback_routes),
+    ("Advisors", advisor_routes.add_advisor_routes),
+    ("Advisors", start_routes.add_start_routes),
+    ("Critiques", add_advisor_group_routes),
+    ("Other programs", add_openai_routes),
+    ("Photographs", add_photograph_import_routes),
+    ("Writing", add_write_routes),
+    ("Registry", add_promotion_routes),
+    ("Registry", add_registry_routes),
+    ("Runs", add_run_routes),
+    ("Service", _other_routes),
+    ("Service", _page_routes),
+    ("Critiques", add_critique_file_routes),
+    ("Critiques", add_front_page),
+    ("Critiques", add_history_routes),
+    ("Photographs", add_photograph_pages),
+    ("Service", add_api_docs),
+)

@@ -71,7 +71,7 @@ def add_critique_file_routes(app: FastAPI, service: Service) -> None:
 
     @app.get(IMPORT_PAGE, response_class=HTMLResponse)
     def page() -> str:
-        """A page to import files of critiques, with a preview, and to export them."""
+        """The page to import and export files of critiques, with a preview."""
         return render_template(
             "critique_files.html",
             current_page="/critiques",

@@ -74,7 +74,7 @@ def add_front_page(app: FastAPI, service: Service) -> None:
 
     @app.get("/", response_class=HTMLResponse)
     def page() -> str:
-        """A page to drop photographs on."""
+        """The page to drop photographs on."""
         return front_page(service)
 
     @app.get("/sample", response_class=Response, responses=_JPEG)
@@ -89,7 +89,7 @@ def add_front_page(app: FastAPI, service: Service) -> None:
         responses={**_JPEG, **dict.fromkeys((413, 415), PROBLEM_RESPONSE)},
     )
     async def preview(request: Request) -> Response:
-        """A small JPEG of a photograph that a browser can't show, such as HEIC or TIFF. Nothing is stored."""
+        """A small JPEG of a photograph that a browser can't show. That is HEIC or TIFF; nothing is stored."""
         async with service.decode_queue.slot():
             data = (await uploads.read_analyze_request(request)).data or b""
             small = await service.decode_queue.run(lambda: jpeg_bytes(open_downscaled(data, PREVIEW_SIDE).image))
@@ -128,7 +128,7 @@ def answering_model(service: Service, advisor: str, name: str) -> AnsweringModel
     if active is not None and active != version:
         version, since = active, ""
     if version is not None and service.model_mode == "base":
-        note = f"{version} is promoted; to use it, start the service with --model-mode fine_tuned."
+        note = f"{version} is promoted; to use it, start the service with `--model-mode fine_tuned`."
         version, since = None, ""
     elif version is not None and service.model_mode == "ab_test":
         note = "An A/B test is running: the base model answers some of the photographs."

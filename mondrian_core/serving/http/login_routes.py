@@ -42,7 +42,7 @@ def add_login_routes(app: FastAPI, sessions: Sessions | None) -> None:
 
     @app.get("/login", response_class=HTMLResponse, responses=_SEE_OTHER)
     def login_form(goal: Annotated[str, Query(alias="next", max_length=2000)] = "/") -> Response:
-        """A form for the token. Without a token: the page that was wanted."""
+        """The page to log in. Without a token: the page that was wanted."""
         if sessions is None:
             return RedirectResponse(own_path(goal), 303)
         return HTMLResponse(_login_page(own_path(goal), ""))
@@ -54,7 +54,7 @@ def add_login_routes(app: FastAPI, sessions: Sessions | None) -> None:
         responses={**_SEE_OTHER, 401: _WRONG, 413: PROBLEM_RESPONSE, 429: PROBLEM_RESPONSE},
     )
     async def login(request: Request) -> Response:
-        """Open a session: sets a cookie that only the browser sees, and goes on to `next`."""
+        """Log in: sets a cookie that only the browser sees, and goes on to `next`."""
         form = await _short_form(request)
         goal = own_path(form.get("next", "/"))
         if sessions is None:
@@ -79,7 +79,7 @@ def add_login_routes(app: FastAPI, sessions: Sessions | None) -> None:
 
     @app.post("/logout", status_code=303, response_class=RedirectResponse)
     def logout(request: Request) -> Response:
-        """End the session, also for copies of its cookie."""
+        """Log out. The session ends, also for copies of its cookie."""
         response = RedirectResponse("/login", 303)
         if sessions is not None:
             sessions.close(sessions.secret_in(request.headers.get("cookie", "")))

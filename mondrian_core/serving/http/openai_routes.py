@@ -44,13 +44,13 @@ def add_openai_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models", responses=_ERRORS)
     def models() -> dict[str, Any]:
-        """The models: each advisor, each of its versions, and the base with the advisor's prompt."""
+        """The models that a request can name: advisors, their versions, and the base with an advisor's prompt."""
         advisors = [each.advisor for each in service.store.advisors()]
         return {"object": "list", "data": [model for advisor in advisors for model in _models_of(service, advisor)]}
 
     @app.get("/v1/models/{model}", responses=_ERRORS)
     def one_model(model: Annotated[str, Path(max_length=160)]) -> dict[str, Any]:
-        """One model."""
+        """One of the models that a request can name."""
         advisor, _ = _advisor_and_version(service, model)
         return next(each for each in _models_of(service, advisor) if each["id"] == model)
 
@@ -62,7 +62,7 @@ def add_openai_routes(app: FastAPI, service: Service) -> None:
     async def chat_completions(
         request: Request, idempotency_key: Annotated[str | None, Header(max_length=200)] = None
     ) -> Response:
-        """A critique of the photograph in the messages, as the text of one choice, whole or as server-sent events."""
+        """Critique the photograph in the messages. The text is one choice, whole or as server-sent events."""
         async with service.decode_queue.slot():
             body = await request.body()
             asked = await run_in_threadpool(parse_chat_request, body)

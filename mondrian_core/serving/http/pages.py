@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from mondrian_core.charts.radar import radar_chart
 from mondrian_core.charts.svg import svg_markup
 from mondrian_core.errors import BadPhotograph
 from mondrian_core.exif import camera_facts, time_taken
-from mondrian_core.images import PhotographRejection, jpeg_bytes, read_camera_tags
+from mondrian_core.images import PhotographRejection, jpeg_bytes, read_camera_tags, read_photograph_header
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
 from mondrian_core.serving.critique.routing import MODES
 from mondrian_core.serving.http.critique_cards import CritiqueCard, critique_card, critique_cards, format_moment
@@ -38,6 +39,7 @@ STATIC = _FOLDER / "static"
 SHOWN_SIDE = 1400
 COMPARED_SIDE = 480
 MAX_OTHERS = 3
+_IN_BACKTICKS = re.compile(r"`([^`\n]+)`")
 RADAR_LABEL = "Scores by dimension"
 MODE_TITLES = {"lora": "Adapter", "rag": "Comparison with portfolio", "baseline": "Base model"}
 NAVIGATION = (  # path and title of the pages that every page links to, in this order
@@ -72,8 +74,22 @@ def _templates() -> Environment:
         current_page="",
         has_session=in_session.get,
         version=program_version(),
+        command=command_markup,
     )
+    environment.filters["with_commands"] = with_commands
     return environment
+
+
+def command_markup(text: str) -> Markup:
+    """A command as HTML whose lines break between words only: without the spans, `--advisor` breaks after `--`."""
+    words = (Markup("<span>{}</span>").format(word) if "-" in word else escape(word) for word in text.split())
+    return Markup('<code class="command">{}</code>').format(Markup(" ").join(words))
+
+
+def with_commands(text: str) -> Markup:
+    """Sentences as HTML, with what stands in backticks as commands. A backtick without a second one stays."""
+    parts = _IN_BACKTICKS.split(text)
+    return Markup("").join(command_markup(part) if number % 2 else part for number, part in enumerate(parts))
 
 
 def program_version() -> str:
@@ -112,6 +128,7 @@ def job_page(service: Service, job: Job) -> str:
             moment=format_moment,
             card=critique_card(job, {}),
             others=other_critiques(service, job),
+            size=photograph_size(service.root, job),
             **camera_values(service.root, job),
         )
     )
@@ -124,6 +141,18 @@ def camera_values(root: Path, job: Job) -> dict[str, Any]:
     except BadPhotograph:
         tags = {}
     return {"camera": camera_facts(tags), "taken_at": time_taken(tags)}
+
+
+def photograph_size(root: Path, job: Job) -> tuple[int, int] | None:
+    """Width and height in the proportion of a job's upright photograph, to keep its place; None when it is gone."""
+    match job.details.get("pixels"):
+        case [int(width), int(height)] if width > 0 and height > 0:
+            return width, height
+    try:
+        header = read_photograph_header(photograph_path(root, job.filename or ""))
+    except BadPhotograph:
+        return None
+    return header.width, header.height
 
 
 def other_critiques(service: Service, job: Job) -> list[CritiqueCard]:

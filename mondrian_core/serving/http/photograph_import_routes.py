@@ -78,7 +78,7 @@ def add_photograph_import_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/photographs/import", response_class=HTMLResponse, responses={200: _PAGE})
     def import_page(advisor: str = "") -> str:
-        """A page to drop photographs and folders on."""
+        """The page to import photographs and folders."""
         return _page(service, advisor)
 
     @app.post(

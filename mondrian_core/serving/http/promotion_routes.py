@@ -76,7 +76,7 @@ def add_promotion_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/registry/{advisor}/{version}/promote", responses={200: {"content": {"text/html": {}}}})
     def review(request: Request, advisor: AdvisorName, version: VersionParameter) -> Response:
-        """What a promotion would mean: verdict, what was compared, what speaks against it, and the form."""
+        """The page to promote a version: verdict, what was compared, what speaks against it, and the form."""
         found = promotion_review.review_promotion(service.settings, registry, validate_advisor_id(advisor), version)
         return _promotion_page(found, change_refusal(request, service), None)
 
@@ -84,20 +84,20 @@ def add_promotion_routes(app: FastAPI, service: Service) -> None:
         "/registry/{advisor}/{version}/promote", openapi_extra={"requestBody": _FORM}, status_code=303, responses=_PAGE
     )
     async def promote(request: Request, advisor: AdvisorName, version: VersionParameter) -> Response:
-        """Promote a version, if the champion and the warnings still are those that the page showed."""
+        """Promote a version. It is refused unless champion and warnings still are those that the page showed."""
         require_change_allowed(request, service)
         form = await _read_form(request)
         return await run_in_threadpool(_promote, service, registry, validate_advisor_id(advisor), version, form)
 
     @app.get("/registry/{advisor}/rollback", responses={200: {"content": {"text/html": {}}}})
     def rollback_review(request: Request, advisor: AdvisorName) -> Response:
-        """Which version a rollback returns to, and the form."""
+        """The page to return to the previous champion: which version that is, and the form."""
         found = promotion_review.review_rollback(registry, validate_advisor_id(advisor))
         return _rollback_page(advisor, found, change_refusal(request, service), None)
 
     @app.post("/registry/{advisor}/rollback", openapi_extra={"requestBody": _FORM}, status_code=303, responses=_PAGE)
     async def rollback(request: Request, advisor: AdvisorName) -> Response:
-        """Return to the previous champion, if the champion still is the one that the page showed."""
+        """Return to the previous champion. It is refused unless the champion still is the one that the page showed."""
         require_change_allowed(request, service)
         form = await _read_form(request)
         return await run_in_threadpool(_roll_back, registry, validate_advisor_id(advisor), form)

@@ -44,7 +44,7 @@ def lineage_svg(values: Mapping[str, Any]) -> Markup:
     ]
     spans = _reign_spans(values["reigns"], time.time())
     ends = (moment_text(values["reigns"][0]["since"])[:10], "now") if spans else ("nothing was promoted yet", "")
-    return Markup(svg_markup(lineage_chart(nodes, spans, ends)))
+    return Markup(svg_markup(lineage_chart(nodes, spans, ends), at_scale=True))
 
 
 def _reign_spans(reigns: Sequence[Mapping[str, Any]], now: float) -> list[ReignSpan]:

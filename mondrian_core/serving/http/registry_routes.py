@@ -49,7 +49,7 @@ def add_registry_routes(app: FastAPI, service: Service) -> None:
 def _add_advisor_routes(app: FastAPI, service: Service, registry: Registry) -> None:
     @app.get("/registry", responses=_HTML)
     def overview(request: Request) -> Response:
-        """Every advisor: the champion and since when, its verdict, candidates that wait, the rollout in force."""
+        """Which adapter answers for each advisor: champion, verdict, waiting candidates, and the rollout in force."""
         names = {each.advisor: each.name for each in service.store.advisors()}
         advisors = registry_values.registry_overview(registry, names)
         if not wants_html(request):
@@ -58,13 +58,14 @@ def _add_advisor_routes(app: FastAPI, service: Service, registry: Registry) -> N
 
     @app.get("/registry/{advisor}", responses=_HTML)
     def advisor_page(request: Request, advisor: AdvisorName) -> Response:
-        """The versions of an advisor, their lineage, and the history with its reasons."""
+        """The versions of an advisor's adapter, with their lineage and the history."""
         values = registry_values.advisor_values(registry, validate_advisor_id(advisor))
         if not wants_html(request):
             return JSONResponse(finite_values(values))
         return registry_page(
             "registry_advisor.html",
             values=values,
+            name=next((each.name for each in service.store.advisors() if each.advisor == advisor), ""),
             lineage=registry_charts.lineage_svg(values),
             drawn=registry_charts.MOST_DRAWN,
             remote=registry.url is not None,
@@ -108,7 +109,7 @@ def _add_diff_routes(app: FastAPI, service: Service, registry: Registry) -> None
 def _add_version_routes(app: FastAPI, service: Service, registry: Registry) -> None:
     @app.get("/registry/{advisor}/{version}", responses=_HTML)
     def version_page(request: Request, advisor: AdvisorName, version: VersionParameter) -> Response:
-        """One version: manifest, gates, curves, files with verified hashes, history."""
+        """One version of an adapter: manifest, gates, curves, files with verified hashes, history."""
         found = registry_values.find_version(registry, validate_advisor_id(advisor), version)
         values = registry_values.version_values(registry, found)
         if not wants_html(request):
@@ -124,7 +125,7 @@ def _add_version_routes(app: FastAPI, service: Service, registry: Registry) -> N
 
     @app.get("/registry/{advisor}/{version}/report", response_class=Response, responses=REPORT_RESPONSES)
     def report(advisor: AdvisorName, version: VersionParameter) -> Response:
-        """The evaluation report of a version as it was registered, as a stand-alone page."""
+        """The evaluation report of a version. It is a stand-alone page, as it was registered."""
         found = registry_values.find_version(registry, validate_advisor_id(advisor), version)
         facts = (found.manifest.get("files") or {}).get(registry_values.REPORT_FILE) or {}
         path = registry.fetch_file(found, registry_values.REPORT_FILE)

@@ -37,7 +37,7 @@ def add_run_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/runs/compare", responses=_HTML)
     def compare(request: Request, run: Annotated[list[str], Query(max_length=50)] = []) -> Response:  # noqa: B006
-        """Settings that differ between runs, figures side by side, and their losses in one chart."""
+        """Runs side by side: the settings that differ, figures, and their losses in one chart."""
         chosen = [catalogue.run(name) for name in run]
         compared = compare_runs(chosen)
         if not wants_html(request):
@@ -50,7 +50,7 @@ def add_run_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/runs/{run}", responses=_HTML)
     def one_run(request: Request, run: RunName) -> Response:
-        """One run: what it did, its settings and its loss curve."""
+        """One training or evaluation: what it did, its settings and its loss curve."""
         record = catalogue.run(run)
         if not wants_html(request):
             return JSONResponse(finite_values(record.as_dict()))
@@ -58,7 +58,7 @@ def add_run_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/runs/{run}/report", response_class=Response, responses=REPORT_RESPONSES)
     def report(run: RunName) -> Response:
-        """The evaluation report of a run, as a stand-alone page."""
+        """The evaluation report of a run. It is a stand-alone page."""
         return report_response(catalogue.file(run, "report.html"), f"The run {run}")
 
 

@@ -102,7 +102,7 @@ def add_start_routes(app: FastAPI, service: Service) -> None:
 
     @app.post(f"{PAGE}/training", status_code=303, responses=_TRAINING)
     async def train(request: Request) -> Response:
-        """Start the training of the advisor that the form names, in a process of its own."""
+        """Start a training. It is of the advisor that the form names, and runs in a process of its own."""
         form = await request.form(max_files=0, max_fields=4)
         advisor = validate_advisor_id(str(form.get("advisor", "")))
         await run_in_threadpool(processes.start, service, advisor)

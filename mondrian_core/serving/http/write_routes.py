@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from pydantic import BaseModel, ConfigDict, Field
 
 from mondrian_core.errors import BadPhotograph
+from mondrian_core.exif import camera_line
 from mondrian_core.images import PhotographRejection, jpeg_bytes
 from mondrian_core.serving.http.feedback_routes import PROBLEM_RESPONSE
 from mondrian_core.serving.http.pages import render_template
@@ -284,7 +284,7 @@ def _writing_page(desk: WritingDesk, sha256: str, earlier: str | None) -> str:
         earlier=earlier if done in (WritingState.SAVED, WritingState.EXCLUDED) else None,
         earlier_state=done.value if done else "",
         earlier_name=FilePath(desk.photographs[earlier].image_path).name if done and earlier else "",
-        camera=_camera_line(photograph.camera),
+        camera=camera_line(photograph.camera),
     )
 
 
@@ -299,7 +299,3 @@ def _why(desk: WritingDesk, current: UnfinishedCritique, chosen: NextPhotograph 
     if chosen is not None and chosen.sha256 == current.sha256:
         return chosen.why
     return "You chose it; the suggested order continues with the next one."
-
-
-def _camera_line(camera: Mapping[str, str]) -> str:
-    return ", ".join(camera.values())

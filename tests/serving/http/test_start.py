@@ -59,7 +59,8 @@ def test_without_an_advisor_the_page_asks_for_a_name(client: TestClient, setting
 
 def test_steps_follow_what_is_there(client: TestClient, settings: Settings) -> None:
     page = client.get("/start?advisor=dorothea", headers=HTML).text
-    assert "/photographs/import?advisor=dorothea" in page and "mondrian import FOLDER --advisor dorothea" in page
+    assert "/photographs/import?advisor=dorothea" in page
+    assert "mondrian import FOLDER <span>--advisor</span> dorothea" in page
     with Store(settings.database) as store:
         for number in range(10):
             row = Photograph(

@@ -174,7 +174,7 @@ def test_pages_say_what_to_do_next(client: TestClient, photographs: list[str], s
     start = client.get("/write", headers=html).text
     assert "Ansel Adams" in start and "/write?advisor=dorothea" in start
     empty = client.get("/write?advisor=dorothea", headers=html).text
-    assert "mondrian import FOLDER --advisor dorothea" in empty
+    assert "mondrian import FOLDER <span>--advisor</span> dorothea" in empty
     first = client.get("/write?advisor=ansel", headers=html, follow_redirects=False)
     assert first.status_code == 303 and first.headers["location"].startswith("/write/")
     for sha256 in photographs:
