@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mondrian_core.errors import BadInput, UnknownAdvisor
@@ -17,7 +17,8 @@ from mondrian_core.next_steps import AdvisorCounts, quoted_command, retrain_step
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.registry import Registry
 from mondrian_core.settings import ADVISOR_ID, ALL_ADVISORS, validate_advisor_id
-from mondrian_core.store import Store
+from mondrian_core.store import DimensionalProfile, Store
+from mondrian_core.store.critique_counts import count_critiqued_photographs
 from mondrian_core.store.photographs import Photographs
 
 MAX_NAME_LENGTH = 200
@@ -164,7 +165,7 @@ def remove_advisor(store: Store, registry: Registry, advisor: str, *, keep_data:
 
 def has_data(counts: AdvisorCounts) -> bool:
     """True when anything in the workspace or the registry belongs to the advisor alone."""
-    return bool(counts.critiques or counts.own_photographs or counts.versions)
+    return bool(counts.critiques or counts.other_critiques or counts.own_photographs or counts.versions)
 
 
 def changed_prompt_note(counts: AdvisorCounts) -> str:
@@ -182,6 +183,7 @@ def describe_counts(counts: AdvisorCounts) -> str:
         f"{count:,} {word}{'' if count == 1 else 's'}"
         for count, word in (
             (counts.critiques, "critique"),
+            (counts.other_critiques, "incomplete or further critique"),
             (counts.photographs, "photograph"),
             (counts.versions, "adapter version"),
         )
@@ -199,26 +201,32 @@ def count_for_advisor(store: Store, registry: Registry, advisor: str) -> Advisor
 
 @dataclass(frozen=True)
 class WorkspaceTally:
-    """The number of critiques by advisor, and the photographs."""
+    """Critiques by a person or a model by advisor, complete or not, and the photographs."""
 
-    critiques: Mapping[str, int]
+    critiques: Mapping[str, Sequence[DimensionalProfile]]
     photographs: Photographs
 
 
 def workspace_tally(store: Store) -> WorkspaceTally:
     """Count once for all advisors; critiques without those that the base model made for the retrieval index."""
-    critiques = Counter(profile.advisor for profile in store.profiles() if profile.origin != "index")
+    critiques: defaultdict[str, list[DimensionalProfile]] = defaultdict(list)
+    for profile in store.profiles():
+        if profile.origin != "index":
+            critiques[profile.advisor].append(profile)
     return WorkspaceTally(critiques, Photographs(store))
 
 
 def counts_of_advisor(tally: WorkspaceTally, registry: Registry, advisor: str) -> AdvisorCounts:
     """As `count_for_advisor`, with everything in the workspace counted already."""
+    rows = tally.critiques.get(advisor, ())
+    critiques = count_critiqued_photographs(rows)
     named = ADVISOR_ID.fullmatch(advisor) is not None  # an ID from an older database may name no folder
     return AdvisorCounts(
         advisor=advisor,
         photographs=tally.photographs.count(advisor),
         own_photographs=tally.photographs.count_own(advisor),
-        critiques=tally.critiques.get(advisor, 0),
+        critiques=critiques,
+        other_critiques=len(rows) - critiques,
         versions=len(registry.versions(advisor)) if named else 0,
         active_version=registry.current(advisor) if named else None,
     )

@@ -24,9 +24,10 @@ class AdvisorCounts:
     Attributes:
         advisor: id.
         photographs: the advisor's own ones, and those that are there for every advisor.
-        critiques: by a person.
+        critiques: photographs with a complete critique by a person.
         versions: adapter versions in the registry.
         active_version: the champion; None: the base model alone answers.
+        other_critiques: rows that don't count: incomplete, by a model, or a further one of the same photograph.
         own_photographs: those that belong to this advisor alone.
     """
 
@@ -35,6 +36,7 @@ class AdvisorCounts:
     critiques: int
     versions: int = 0
     active_version: str | None = None
+    other_critiques: int = 0
     own_photographs: int = 0
 
 

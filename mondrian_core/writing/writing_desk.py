@@ -13,8 +13,9 @@ from mondrian_core.next_steps import import_photographs_step, retrain_step
 from mondrian_core.recipes import Recipe
 from mondrian_core.registry import Registry
 from mondrian_core.retrieval.nearest_neighbors import path_below_source
-from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE
+from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.store import DimensionalProfile, Store, utc_timestamp
+from mondrian_core.store.critique_counts import count_critiqued_photographs, is_complete_critique
 from mondrian_core.store.photographs import Photograph, Photographs
 from mondrian_core.writing.adapter_errors import AdapterErrors, adapter_errors, present_version
 from mondrian_core.writing.anchoring import (
@@ -94,7 +95,7 @@ class WritingDesk:
         return self._once("profiles", self._read_profiles)
 
     def _read_profiles(self) -> list[DimensionalProfile]:
-        return [each for each in self.store.profiles(self.advisor) if each.origin == "human" and _is_complete(each)]
+        return [each for each in self.store.profiles(self.advisor) if is_complete_critique(each)]
 
     @property
     def critiqued(self) -> dict[str, DimensionalProfile]:
@@ -112,10 +113,7 @@ class WritingDesk:
     @property
     def count(self) -> int:
         """Photographs with a critique by a person, those that were not imported included."""
-        imported = {each.id for each in self.critiqued.values()}
-        paths = {path_below_source(each.image_path) for each in self.photographs.values()}
-        others = {path_below_source(each.image_path) for each in self.profiles if each.id not in imported} - paths
-        return len(self.critiqued) + len(others)
+        return count_critiqued_photographs(self.profiles)
 
     def photograph(self, sha256: str) -> Photograph:
         """One of the advisor's photographs.
@@ -326,13 +324,3 @@ def _version_before(versions: Sequence[DimensionalProfile]) -> DimensionalProfil
         return replace(last, **nothing, created_at=None, details={WITHDRAWN: True})
     earlier = versions[place - 1]
     return replace(earlier, created_at=None, details={**earlier.details, RESTORES: place})
-
-
-def _is_complete(profile: DimensionalProfile) -> bool:
-    return all(
-        _is_score(profile.scores.get(name)) and (profile.comments.get(name) or "").strip() for name in DIMENSIONS
-    )
-
-
-def _is_score(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and MIN_SCORE <= value <= MAX_SCORE

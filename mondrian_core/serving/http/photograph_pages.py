@@ -46,7 +46,7 @@ class PhotographQuery(BaseModel):
 
     q: str = Field("", max_length=200, description="part of the path")
     advisor: str = Field("", max_length=64)
-    critiques: Literal["", "with", "without"] = Field("", description="whether there are any")
+    critiques: Literal["", "with", "without", "written"] = Field("", description="any, none, or some by a person")
     portfolio: Literal["", "yes", "no"] = Field("", description="whether it is an advisor's own work")
     page: int = Field(1, ge=1, le=1_000_000)
 
@@ -55,7 +55,8 @@ class PhotographQuery(BaseModel):
         return (
             self.q.casefold() in photograph.path.casefold()
             and (not self.advisor or not photograph.advisors.isdisjoint((self.advisor, ALL_ADVISORS)))
-            and (not self.critiques or bool(photograph.critiques) == (self.critiques == "with"))
+            and (self.critiques not in ("with", "without") or bool(photograph.critiques) == (self.critiques == "with"))
+            and (self.critiques != "written" or bool(photograph.written_critiques))
             and (not self.portfolio or photograph.portfolio == (self.portfolio == "yes"))
         )
 
