@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from mondrian_core.errors import BadInput, UnknownAdvisor
-from mondrian_core.images import PHOTOGRAPH_SUFFIXES
 from mondrian_core.next_steps import AdvisorCounts, quoted_command, retrain_step
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.registry import Registry
@@ -136,13 +134,12 @@ def edit_advisor(store: Store, advisor: str, changes: AdvisorChanges) -> tuple[A
     return after, after.system_message != before.system_message
 
 
-def remove_advisor(store: Store, registry: Registry, root: Path, advisor: str, *, keep_data: bool) -> AdvisorCounts:
+def remove_advisor(store: Store, registry: Registry, advisor: str, *, keep_data: bool) -> AdvisorCounts:
     """Remove an advisor from the list; returns what is kept.
 
     Args:
         store: opened for writing.
         registry: of adapters.
-        root: the workspace.
         advisor: ID.
         keep_data: remove it although critiques, photographs or adapters exist; they stay where they are.
 
@@ -153,10 +150,11 @@ def remove_advisor(store: Store, registry: Registry, root: Path, advisor: str, *
     with store.transaction():
         if advisor not in (known := store.advisor_names()):
             raise UnknownAdvisor(advisor, sorted(known))
-        counts = count_for_advisor(store, registry, root, advisor)
+        counts = count_for_advisor(store, registry, advisor)
         if has_data(counts) and not keep_data:
+            own = replace(counts, photographs=counts.own_photographs)
             raise AdvisorInUse(
-                f"'{advisor}' has {describe_counts(counts)}.",
+                f"'{advisor}' has {describe_counts(own)}.",
                 "Remove only the entry and keep all of that: "
                 f"{quoted_command('advisors', 'remove', advisor, '--keep-data')}.",
             )
@@ -165,8 +163,8 @@ def remove_advisor(store: Store, registry: Registry, root: Path, advisor: str, *
 
 
 def has_data(counts: AdvisorCounts) -> bool:
-    """True when anything in the workspace or the registry belongs to the advisor."""
-    return bool(counts.critiques or counts.photographs or counts.versions)
+    """True when anything in the workspace or the registry belongs to the advisor alone."""
+    return bool(counts.critiques or counts.own_photographs or counts.versions)
 
 
 def changed_prompt_note(counts: AdvisorCounts) -> str:
@@ -194,30 +192,23 @@ def describe_counts(counts: AdvisorCounts) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def count_for_advisor(store: Store, registry: Registry, root: Path, advisor: str) -> AdvisorCounts:
+def count_for_advisor(store: Store, registry: Registry, advisor: str) -> AdvisorCounts:
     """What the workspace holds of one advisor, also of one that is not in the table."""
-    return counts_of_advisor(workspace_tally(store, root), registry, advisor)
+    return counts_of_advisor(workspace_tally(store), registry, advisor)
 
 
 @dataclass(frozen=True)
 class WorkspaceTally:
-    """Critiques and photographs by advisor: the number of critiques, the paths of photographs below the workspace."""
+    """The number of critiques by advisor, and the photographs."""
 
     critiques: Mapping[str, int]
-    photographs: Mapping[str, set[str]]
+    photographs: Photographs
 
 
-def workspace_tally(store: Store, root: Path) -> WorkspaceTally:
+def workspace_tally(store: Store) -> WorkspaceTally:
     """Count once for all advisors; critiques without those that the base model made for the retrieval index."""
     critiques = Counter(profile.advisor for profile in store.profiles() if profile.origin != "index")
-    photographs: defaultdict[str, set[str]] = defaultdict(set)
-    for photograph in Photographs(store).find():
-        photographs[photograph.advisor].add(photograph.image_path)
-    for path in (root / "source" / "advisor").glob("*/*/**/*"):
-        if path.suffix.lower() in PHOTOGRAPH_SUFFIXES and path.is_file():
-            relative = path.relative_to(root)
-            photographs[relative.parts[3]].add(relative.as_posix())
-    return WorkspaceTally(critiques, photographs)
+    return WorkspaceTally(critiques, Photographs(store))
 
 
 def counts_of_advisor(tally: WorkspaceTally, registry: Registry, advisor: str) -> AdvisorCounts:
@@ -225,7 +216,8 @@ def counts_of_advisor(tally: WorkspaceTally, registry: Registry, advisor: str) -
     named = ADVISOR_ID.fullmatch(advisor) is not None  # an ID from an older database may name no folder
     return AdvisorCounts(
         advisor=advisor,
-        photographs=len(tally.photographs.get(advisor, ())),
+        photographs=tally.photographs.count(advisor),
+        own_photographs=tally.photographs.count_own(advisor),
         critiques=tally.critiques.get(advisor, 0),
         versions=len(registry.versions(advisor)) if named else 0,
         active_version=registry.current(advisor) if named else None,

@@ -80,9 +80,9 @@ def _database(settings: Settings) -> list[DoctorCheck]:
     from mondrian_core.store import Store
 
     try:
-        root = settings.require_workspace()
+        settings.require_workspace()
         with Store(settings.database, read_only=True) as store:
-            tally, registry = workspace_tally(store, root), Registry(settings.adapters_root)
+            tally, registry = workspace_tally(store), Registry(settings.adapters_root)
             counted = [counts_of_advisor(tally, registry, each) for each in store.advisor_names()]
     except MondrianError as error:
         return [DoctorCheck("database", False, error.problem, error.next_step)]

@@ -112,7 +112,7 @@ def look_at_first_hour(
     if advisor is None:
         text = "Whose eye shall the model learn? Yours, a teacher's, or a master's: give the name."
         return FirstHour(steps=_in_order([("advisor", False, text, add_advisor_step())]))
-    counts = count_for_advisor(store, registry, root, advisor.advisor)
+    counts = count_for_advisor(store, registry, advisor.advisor)
     retraining = latest_retraining(root, advisor.advisor, child)
     choice = choose_recipe_for(counts.critiques) if counts.critiques >= FIRST_CRITIQUES else None
     trained = counts.active_version is not None or (retraining.decided and counts.versions > 0)

@@ -23,10 +23,11 @@ class AdvisorCounts:
 
     Attributes:
         advisor: id.
-        photographs: imported ones, and those in the advisor's portfolio.
+        photographs: the advisor's own ones, and those that are there for every advisor.
         critiques: by a person.
         versions: adapter versions in the registry.
         active_version: the champion; None: the base model alone answers.
+        own_photographs: those that belong to this advisor alone.
     """
 
     advisor: str
@@ -34,6 +35,7 @@ class AdvisorCounts:
     critiques: int
     versions: int = 0
     active_version: str | None = None
+    own_photographs: int = 0
 
 
 def quoted_command(*words: str) -> str:

@@ -247,7 +247,7 @@ class EvaluateRecipe(_RecipeTable):
     )
     max_tokens: Annotated[int, Looser.NEVER] = Field(
         default=MAX_ANSWER_TOKENS,
-        ge=64,
+        ge=8,
         le=MAX_ANSWER_TOKENS,
         description="maximum answer length in tokens; a longer answer counts as truncated (service: the default)",
     )

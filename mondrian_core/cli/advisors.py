@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mondrian_core.cli.options import NO_OPTIONS, CommandOptions, settings_from_options
-from mondrian_core.cli.terminal_output import print_next_step, print_result
+from mondrian_core.cli.terminal_output import print_next_step, print_result, show_recording
 from mondrian_core.errors import BadInput
 from mondrian_core.next_steps import AdvisorCounts, add_advisor_step, next_step_for, quoted_command
 from mondrian_core.prompts import AdvisorPrompt
@@ -69,10 +69,10 @@ def add_advisor_command(
     from mondrian_core import advisors
 
     prompt = _read_prompt(options.prompt_file)
-    with _opened(options, write=True) as (store, registry, root):
+    with _opened(options, write=True) as (store, registry):
         identity = advisors.add_advisor(store, name, advisor_id=options.id, bio=options.bio, prompt=prompt or "")
         added = store.advisor(identity)
-        counts = advisors.count_for_advisor(store, registry, root, identity)
+        counts = advisors.count_for_advisor(store, registry, identity)
 
     def draw(console: Console) -> None:
         console.print(f"Added {escape(added.name)} with the ID {identity}.")
@@ -88,9 +88,9 @@ def list_advisors_command(*, options: CommandOptions = NO_OPTIONS) -> int:
     """List the advisors; exit status 1 when there is none."""
     from mondrian_core import advisors
 
-    with _opened(options) as (store, registry, root):
+    with _opened(options) as (store, registry):
         found = store.advisors()
-        tally = advisors.workspace_tally(store, root)
+        tally = advisors.workspace_tally(store)
         counted = [advisors.counts_of_advisor(tally, registry, each.advisor) for each in found]
 
     def draw(console: Console) -> None:
@@ -125,9 +125,9 @@ def show_advisor_command(
     """Show an advisor, the system message of prompts, and what belongs to it."""
     from mondrian_core import advisors
 
-    with _opened(options) as (store, registry, root):
+    with _opened(options) as (store, registry):
         shown = store.advisor(advisor)
-        counts = advisors.count_for_advisor(store, registry, root, advisor)
+        counts = advisors.count_for_advisor(store, registry, advisor)
 
     def draw(console: Console) -> None:
         console.print(f"[bold]{escape(shown.name)}[/] ({shown.advisor})")
@@ -157,9 +157,9 @@ def edit_advisor_command(
     changes = advisors.AdvisorChanges(options.name, options.bio, prompt)
     if changes == advisors.AdvisorChanges():
         raise BadInput("Nothing to change was given.", "Give --name, --bio, --prompt-file or --no-prompt.")
-    with _opened(options, write=True) as (store, registry, root):
+    with _opened(options, write=True) as (store, registry):
         after, prompt_changed = advisors.edit_advisor(store, advisor, changes)
-        counts = advisors.count_for_advisor(store, registry, root, advisor)
+        counts = advisors.count_for_advisor(store, registry, advisor)
     note = advisors.changed_prompt_note(counts) if prompt_changed else ""
 
     def draw(console: Console) -> None:
@@ -181,8 +181,8 @@ def remove_advisor_command(
     """Remove an advisor from the list; critiques, photographs and adapters are never deleted."""
     from mondrian_core import advisors
 
-    with _opened(options, write=True) as (store, registry, root):
-        counts = advisors.remove_advisor(store, registry, root, advisor, keep_data=options.keep_data)
+    with _opened(options, write=True) as (store, registry):
+        counts = advisors.remove_advisor(store, registry, advisor, keep_data=options.keep_data)
 
     def draw(console: Console) -> None:
         console.print(f"Removed the entry '{escape(advisor)}'. Kept: {advisors.describe_counts(counts)}.")
@@ -207,14 +207,16 @@ def _advisor_as_dict(advisor: AdvisorPrompt, counts: AdvisorCounts) -> dict[str,
 
 
 @contextmanager
-def _opened(options: CommandOptions, *, write: bool = False) -> Iterator[tuple[Store, Registry, Path]]:
-    """The store, the registry and the workspace's folder."""
+def _opened(options: CommandOptions, *, write: bool = False) -> Iterator[tuple[Store, Registry]]:
+    """The store and the registry."""
     from mondrian_core.store import Store
 
     settings = settings_from_options(options)
-    root = settings.require_workspace()
+    settings.require_workspace()
+    if not write:
+        show_recording(settings, options.json)
     with Store(settings.database, read_only=not write) as store:
-        yield store, Registry(settings.adapters_root), root
+        yield store, Registry(settings.adapters_root)
 
 
 def _read_prompt(path: Path | None) -> str | None:

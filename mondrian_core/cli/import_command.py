@@ -75,7 +75,7 @@ def import_command(*paths: Path, options: ImportCommandOptions = ImportCommandOp
         )
         with show_progress(options.json) as listen:
             if options.rescan:
-                report = rescan_photographs(store, wanted, options.advisor or _only_advisor(store), listen)
+                report = rescan_photographs(store, wanted, options.advisor, listen)
             else:
                 report = PhotographImport(store, wanted).run(paths, listen)
     if not options.rescan:
@@ -95,11 +95,6 @@ def _is_of_photographs(path: Path) -> bool:
     if not path.exists():
         raise BadInput(f"There is no file or folder {path}.", "Check the path.")
     return path.is_dir() or path.suffix.lower() in PHOTOGRAPH_SUFFIXES or begins_like_a_photograph(path)
-
-
-def _only_advisor(store: Store) -> str | None:
-    known = [each.advisor for each in store.advisors()]
-    return known[0] if len(known) == 1 else None
 
 
 def _advisor(store: Store, given: str | None) -> str:

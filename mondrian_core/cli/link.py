@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from mondrian_core import stages
-from mondrian_core.cli.options import AdvisorOptions, context_from_options
-from mondrian_core.cli.terminal_output import print_next_step, print_result, show_progress
+from mondrian_core.cli.options import AdvisorOptions, context_from_options, settings_from_options
+from mondrian_core.cli.terminal_output import print_next_step, print_result, show_progress, show_recording
 from mondrian_core.files import read_json
 from mondrian_core.stages.link import step_without_usable_critiques
 
@@ -28,6 +28,7 @@ class LinkOptions(AdvisorOptions):
 def link_command(*, options: LinkOptions) -> int:
     """Link critiques to photographs; exit status 1 when no record is usable."""
     context = context_from_options(options, options.advisor)
+    show_recording(settings_from_options(options), options.json)
     with show_progress(options.json) as listen:
         linked = stages.link_stage(context, listen)
     manifest = read_json(Path(linked.manifest))

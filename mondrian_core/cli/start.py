@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.prompt import Confirm, Prompt
 
 from mondrian_core.cli.options import CommandOptions, WholeNumber, settings_from_options
-from mondrian_core.cli.terminal_output import print_result, shared_option_words, step_with_options
+from mondrian_core.cli.terminal_output import print_result, shared_option_words, show_recording, step_with_options
 from mondrian_core.errors import BadInput
 from mondrian_core.first_hour import MANUAL_WARNING, FirstHour, GuidedStep, look_at_first_hour
 from mondrian_core.prompts import AdvisorPrompt
@@ -117,6 +117,7 @@ class _Guide:
 
         root = self.settings.require_workspace()
         registry = Registry(self.settings.adapters_root)
+        show_recording(self.settings, self.options.json)
         with Store(self.settings.database, read_only=True) as store:
             known = store.advisors()
             chosen: AdvisorPrompt | None

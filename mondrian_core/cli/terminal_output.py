@@ -27,6 +27,7 @@ from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, Critique
 
 if TYPE_CHECKING:
     from mondrian_core.cli.options import CommandOptions
+    from mondrian_core.settings import Settings
 
 VERDICT_STYLE = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow"}
 
@@ -55,6 +56,14 @@ def show_progress(quiet: bool) -> Iterator[EventListener]:
     )
     with Progress(*columns, console=errors) as bars:
         yield _bar_listener(bars)
+
+
+def show_recording(settings: Settings, quiet: bool) -> None:
+    """Record photographs that were put under source/, with progress, before a command lists what is there."""
+    from mondrian_core.importing.recording import record_before_listing
+
+    with show_progress(quiet) as listen:
+        record_before_listing(settings, listen)
 
 
 def _line_listener(errors: Console) -> EventListener:

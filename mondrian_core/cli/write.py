@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mondrian_core.cli.options import AdvisorOptions, settings_from_options
-from mondrian_core.cli.terminal_output import make_console, print_result
+from mondrian_core.cli.terminal_output import make_console, print_result, show_recording
 from mondrian_core.cli.write_session import WriteSession
 from mondrian_core.errors import BadInput
 from mondrian_core.registry import Registry
@@ -48,6 +48,7 @@ def write_command(*, options: WriteOptions) -> int:
     settings = settings_from_options(options)
     advisor = validate_advisor_id(options.advisor)
     settings.require_workspace()
+    show_recording(settings, options.json)
     with Store(settings.database, read_only=options.next) as store:
         desk = WritingDesk(store, settings.root, advisor, Registry(settings.adapters_root))
         if options.file is not None:

@@ -24,11 +24,14 @@ from mondrian_core.data.invalid_sample_data import UNSCORED, invalid_profiles, p
 from mondrian_core.data.splits.split import split_point
 from mondrian_core.errors import BadInput, translate_foreign_errors
 from mondrian_core.events import EventListener, StageProgressed, ignore_events
-from mondrian_core.files import make_folder, sync_folder
+from mondrian_core.files import file_sha256, make_folder, sync_folder
+from mondrian_core.images import read_photograph_header
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import Critique
-from mondrian_core.store import DimensionalProfile, Store
+from mondrian_core.settings import ALL_ADVISORS
+from mondrian_core.store import DimensionalProfile, Store, utc_timestamp
+from mondrian_core.store.photographs import Photograph, Photographs
 
 if TYPE_CHECKING:
     from mondrian_core.mini.renderer import Scene
@@ -116,6 +119,7 @@ def add_sample_critiques(root: Path, count: int, listen: EventListener = ignore_
             plates.append(plate)
             listen(StageProgressed("init", len(plates), count, plate.path))
         store.add_profiles([_profile(present + number, plate) for number, plate in enumerate(plates)])
+        Photographs(store).add(*(_photograph(root, plate.path) for plate in plates))
     return present + count
 
 
@@ -169,6 +173,10 @@ def _fill(store: Store, workspace: Path, seed: int, photographs: int, listen: Ev
     invalid = invalid_profiles(good, PORTFOLIO)
     store.add_profiles([*good, *invalid])
     write_invalid_files(workspace / PORTFOLIO, [_jpeg(render_scene(sample_scene(rng))) for _ in UNSCORED])
+    usable = (
+        [plate.path for plate in plates] + [path for path, _ in visitors] + [f"{PORTFOLIO}/{name}" for name in UNSCORED]
+    )
+    Photographs(store).add(*(_photograph(workspace, path) for path in usable))
     jobs = past_jobs(visitors, workspace / "analysis_md", rng, SAMPLE_START)
     store.import_jobs(jobs)
     return {
@@ -230,6 +238,21 @@ def _jpeg(picture: Image.Image, orientation: int = 1) -> bytes:
 def _sideways(picture: Image.Image) -> bytes:
     """Pixels turned to the left, and the note that tells a viewer to turn them back."""
     return _jpeg(picture.transpose(Image.Transpose.ROTATE_90), orientation=6)
+
+
+def _photograph(workspace: Path, path: str) -> Photograph:
+    """The row of a photograph; those outside the portfolio belong to every advisor."""
+    portfolio = path.startswith(f"{PORTFOLIO}/")
+    header = read_photograph_header(workspace / path)
+    return Photograph(
+        sha256=file_sha256(workspace / path),
+        image_path=path,
+        advisor=ADVISOR if portfolio else ALL_ADVISORS,
+        portfolio=portfolio,
+        width=header.width,
+        height=header.height,
+        imported_at=utc_timestamp(SAMPLE_START),
+    )
 
 
 def _profile(number: int, plate: SamplePhotograph) -> DimensionalProfile:

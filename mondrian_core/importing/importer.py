@@ -39,7 +39,7 @@ from mondrian_core.importing.preparation import (
     start_preparation_process,
 )
 from mondrian_core.near_duplicates import PhotographFingerprint, near_duplicate_pairs, photograph_fingerprint
-from mondrian_core.settings import validate_advisor_id
+from mondrian_core.settings import ALL_ADVISORS, validate_advisor_id
 from mondrian_core.store import DimensionalProfile, Store
 from mondrian_core.store.photographs import Photograph, Photographs
 from mondrian_core.thumbnails import cached_thumbnail
@@ -60,12 +60,14 @@ class ImportSettings:
 
     Attributes:
         root: the workspace.
-        advisor: id.
+        advisor: id; `ALL_ADVISORS` for photographs that are under source/ already and belong to everyone.
         portfolio: the photographs are the advisor's own work.
         reference: link to the originals instead of copying them; they are not changed and keep their GPS data.
         dry_run: check everything and write nothing.
         max_pixels: limit on width x height.
         workers: processes; None for one per core, at most `MAX_WORKERS`.
+        near_duplicates: search for photographs that look alike at the end.
+        in_background: read in one process of low priority, so that a service stays quick.
     """
 
     root: Path
@@ -75,6 +77,8 @@ class ImportSettings:
     reference: bool = False
     dry_run: bool = False
     workers: int | None = None
+    near_duplicates: bool = True
+    in_background: bool = False
 
 
 @dataclass
@@ -94,7 +98,8 @@ class PhotographImport:
     """
 
     def __init__(self, store: Store, settings: ImportSettings) -> None:
-        store.advisor(validate_advisor_id(settings.advisor))  # it becomes the name of a folder
+        if settings.advisor != ALL_ADVISORS:
+            store.advisor(validate_advisor_id(settings.advisor))  # it becomes the name of a folder
         self._store, self._photographs, self._settings = store, Photographs(store), settings
         self.report = ImportReport(dry_run=settings.dry_run, referenced=settings.reference)
         self._folder = import_folder(settings.root, settings.advisor, settings.portfolio)
@@ -136,8 +141,9 @@ class PhotographImport:
             self._commit()
             with suppress(OSError):
                 parts.rmdir()  # unless another import uses it
-        listen(StageNotice(STAGE, "looking for near-duplicates"))
-        self.report.near_duplicates += self._near_duplicates()
+        if self._settings.near_duplicates:
+            listen(StageNotice(STAGE, "looking for near-duplicates"))
+            self.report.near_duplicates += self._near_duplicates()
         listen(StageFinished(STAGE, {str(name): count for name, count in self.report.counts.items()}))
         return self.report
 
@@ -173,7 +179,8 @@ class PhotographImport:
 
     def _each_prepared(self, files: Sequence[FoundFile]) -> Iterator[tuple[FoundFile, Prepared]]:
         workers = self._settings.workers or min(MAX_WORKERS, os.cpu_count() or 1)
-        if len(files) <= FEW_FILES or workers == 1:
+        workers = 1 if self._settings.in_background else workers
+        if len(files) <= FEW_FILES or (workers == 1 and not self._settings.in_background):
             for file in files:
                 yield file, prepare_photograph(self._task(_path_of(file)), self._complete)
         else:
@@ -212,7 +219,7 @@ class PhotographImport:
         return ProcessPoolExecutor(
             workers,
             mp_context=multiprocessing.get_context("spawn"),
-            initializer=partial(start_preparation_process, self._complete),
+            initializer=partial(start_preparation_process, self._complete, self._settings.in_background),
         )
 
     def _task(self, source: Path | bytes) -> PreparationTask:
@@ -225,6 +232,7 @@ class PhotographImport:
             reference=settings.reference or inside,
             max_pixels=settings.max_pixels,
             owner=os.getpid(),
+            fingerprint=settings.near_duplicates,
         )
 
     def _accept(self, file: FoundFile, prepared: Prepared) -> ImportedFile:

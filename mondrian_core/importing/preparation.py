@@ -27,6 +27,7 @@ from mondrian_core.thumbnails import store_thumbnail
 _known: frozenset[str] = frozenset()
 IMPORTED_SIDES = (320, 640)  # thumbnails made at once; others are made when a page asks for them
 PARTS = ".importing"
+_BACKGROUND_NICENESS = 15  # of 0-19
 DISK_FULL = "disk_full"
 _SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".mpo"),
@@ -49,6 +50,7 @@ class PreparationTask:
         reference: the original stays where it is, unchanged.
         max_pixels: limit on width x height.
         owner: ID of the process that takes the temporary file over.
+        fingerprint: make what near-duplicates are recognized by.
     """
 
     source: Path | bytes
@@ -57,6 +59,7 @@ class PreparationTask:
     reference: bool
     max_pixels: int
     owner: int
+    fingerprint: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,7 @@ class PreparedPhotograph:
         taken_at: see `exif.time_taken`.
         camera: see `exif.camera_facts`.
         place_removed: see `ImportedFile`.
-        fingerprint: None for a known photograph.
+        fingerprint: None for a known photograph, and when none was wanted.
     """
 
     sha256: str
@@ -109,10 +112,12 @@ def prepare_photograph(
         return RefusedPhotograph(str(error.reason), f"{error.detail}. {step}".strip(" .").strip())
 
 
-def start_preparation_process(known: frozenset[str]) -> None:
+def start_preparation_process(known: frozenset[str], in_background: bool = False) -> None:
     """Set up a process that prepares photographs: it ends with its parent, which alone handles Ctrl-C."""
     global _known
     _known = known
+    if in_background:
+        os.nice(_BACKGROUND_NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -155,7 +160,9 @@ def _prepared(task: PreparationTask, known: frozenset[str]) -> PreparedPhotograp
         return PreparedPhotograph(sha256=sha256)
     opened = open_photograph(data, task.max_pixels, decoded_side=IMPORTED_SIDES[-1])
     tags = read_camera_tags(data)
-    small = downscale_to_fit(opened.image, IMPORTED_SIDES[0])
+    fingerprint = None
+    if task.fingerprint:
+        fingerprint = photograph_fingerprint(opened.sha256, downscale_to_fit(opened.image, IMPORTED_SIDES[0]))
     if task.parts is not None:
         for side in IMPORTED_SIDES:
             store_thumbnail(task.root, opened, side)
@@ -169,7 +176,7 @@ def _prepared(task: PreparationTask, known: frozenset[str]) -> PreparedPhotograp
         taken_at=time_taken(tags),
         camera=camera_facts(tags),
         place_removed=removed,
-        fingerprint=photograph_fingerprint(opened.sha256, small),
+        fingerprint=fingerprint,
     )
 
 

@@ -28,6 +28,7 @@ from mondrian_core.serving.http.metrics import ServiceMetrics
 from mondrian_core.serving.http.security import is_local_host
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.jobs.adapter_warm_up import AdapterWarmUp
+from mondrian_core.serving.jobs.background_recording import BackgroundRecording
 from mondrian_core.serving.jobs.job_events import JobEventBroker
 from mondrian_core.serving.jobs.job_runner import JobRunner
 from mondrian_core.serving.jobs.rollback_guard import RollbackGuard
@@ -207,6 +208,7 @@ def build_service(
         metrics=metrics,
         pixel_files=pixel_files,
         base=settings.base,
+        recording=BackgroundRecording(store, settings.root, settings.max_pixels),
         token=settings.service_token,
     )
 

@@ -31,7 +31,7 @@ def link_stage(context: StageContext, listen: EventListener = ignore_events) -> 
 def step_without_usable_critiques(context: StageContext) -> str:
     """What to do when link uses no record: import or write critiques, or look at why those that exist are excluded."""
     with context.store() as store:
-        counts = count_for_advisor(store, context.registry, context.root, context.advisor)
+        counts = count_for_advisor(store, context.registry, context.advisor)
     if counts.critiques == 0:
         return next_step_for(counts)
     return f"See the reason for each record: {quoted_command('link', '--advisor', context.advisor)}."

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from mondrian_core.settings import ALL_ADVISORS
 from mondrian_core.store.job_search import ASKED_FOR
 from mondrian_core.store.photographs import Photographs, path_below_source
 from mondrian_core.store.queries import Store
@@ -21,7 +22,7 @@ class PhotographSummary:
     Attributes:
         sha256: of its bytes.
         path: where it is, as the database has it.
-        advisors: ids of those who have it or critiqued it.
+        advisors: ids of those who have it or critiqued it; `ALL_ADVISORS` when every advisor has it.
         portfolio: True when it is an advisor's own work.
         model_critiques: critiques that a model gave and a person asked for.
         written_critiques: critiques by people, corrections included.
@@ -50,6 +51,9 @@ def photograph_summaries(store: Store) -> list[PhotographSummary]:
         summary.advisors.add(each.advisor)
         summary.portfolio = summary.portfolio or each.portfolio
         summary.latest = max(summary.latest, each.imported_at or "")
+    for summary in found.values():
+        if summary.portfolio:
+            summary.advisors.discard(ALL_ADVISORS)
     for sha256, filename, advisor, count, latest in _job_rows(store):
         summary = found.setdefault(sha256, PhotographSummary(sha256=sha256, path=filename))
         summary.advisors |= {advisor} if advisor else set()

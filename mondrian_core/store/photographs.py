@@ -1,16 +1,18 @@
 """The photographs of a workspace: the table `photographs`.
 
-A row says where the bytes of a photograph are, and which advisor it belongs to. Critiques don't depend on it: removing
-or moving a photograph removes no critique.
+A row says where the bytes of a photograph are, and which advisor it belongs to. One of `ALL_ADVISORS` belongs to every
+advisor, except where it is in another advisor's portfolio. Critiques don't depend on it: removing or moving a
+photograph removes no critique.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mondrian_core.settings import ALL_ADVISORS
 from mondrian_core.store import Cells, Store, utc_timestamp
 
 _COLUMNS = (
@@ -30,6 +32,10 @@ _ADD = (
     + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name not in ("sha256", "advisor_id", "imported_at"))
 )
 
+_OF_ADVISOR = (
+    "(advisor_id = ? OR (advisor_id = ? AND sha256 NOT IN "
+    "(SELECT sha256 FROM photographs WHERE advisor_id = ? OR portfolio)))"
+)
 _REPLACED = "DELETE FROM photographs WHERE advisor_id = ? AND image_path = ? AND sha256 <> ?"
 
 
@@ -45,7 +51,7 @@ class Photograph:
     Attributes:
         sha256: of the file's bytes as they are in the workspace.
         image_path: below the workspace, with "/".
-        advisor: id.
+        advisor: id, or `ALL_ADVISORS`.
         portfolio: True for the advisor's own work, False for a photograph that the advisor critiques.
         width: upright, in pixels.
         height: upright, in pixels.
@@ -99,14 +105,29 @@ class Photographs:
             connection.executemany(_ADD, rows)
 
     def find(self, advisor: str | None = None, portfolio: bool | None = None) -> list[Photograph]:
-        """Photographs by advisor, then by path; None is any."""
-        filters = {"advisor_id": advisor, "portfolio": None if portfolio is None else int(portfolio)}
-        return list(self._rows({name: value for name, value in filters.items() if value is not None}))
+        """Photographs by advisor, then by path; None is any.
+
+        Those of an advisor are its own ones and those of all advisors, each with the advisor's id.
+        """
+        return list(self._rows(advisor, "portfolio = ?" if portfolio is not None else "TRUE", portfolio))
+
+    def count(self, advisor: str) -> int:
+        """How many photographs `find` gives for an advisor."""
+        return self._count(*_of_advisor(advisor))
+
+    def count_own(self, advisor: str) -> int:
+        """How many photographs belong to an advisor alone."""
+        return self._count("advisor_id = ?", (advisor,))
+
+    def recorded_paths(self) -> set[str]:
+        """The paths of all photographs, below the workspace."""
+        if not self._store.has_table("photographs"):
+            return set()
+        return {row[0] for row in self._store.select("SELECT image_path FROM photographs") if isinstance(row[0], str)}
 
     def get(self, sha256: str, advisor: str | None = None) -> Photograph | None:
         """The photograph with these bytes, of an advisor or of the first who has it; None when there is none."""
-        filters = {"sha256": sha256, "advisor_id": advisor}
-        return next(self._rows({name: value for name, value in filters.items() if value is not None}), None)
+        return next(self._rows(advisor, "sha256 = ?", sha256), None)
 
     def paths(self, sha256: str) -> list[str]:
         """Where a photograph with these bytes was seen, each path once: in this table, the index, and the jobs.
@@ -124,15 +145,27 @@ class Photographs:
         rows = self._store.select(" UNION ALL ".join(places), (sha256,) * len(places))
         return list(dict.fromkeys(row[0] for row in rows if isinstance(row[0], str)))
 
-    def _rows(self, filters: Mapping[str, Any]) -> Iterator[Photograph]:
+    def _rows(self, advisor: str | None, condition: str, value: Any) -> Iterator[Photograph]:
         if not self._store.has_table("photographs"):
             return
-        where = " AND ".join(f"{name} = ?" for name in filters) or "TRUE"
-        query = f"SELECT {', '.join(_COLUMNS)} FROM photographs WHERE {where} ORDER BY advisor_id, image_path"
-        for row in self._store.select(query, tuple(filters.values())):
+        where, values = ("TRUE", ()) if advisor is None else _of_advisor(advisor)
+        order = "advisor_id, image_path" if advisor is None else "image_path"
+        query = f"SELECT {', '.join(_COLUMNS)} FROM photographs WHERE {where} AND {condition} ORDER BY {order}"
+        for row in self._store.select(query, values if value is None else (*values, value)):
             found = _photograph(dict(zip(_COLUMNS, row, strict=True)))
             if found is not None:
-                yield found
+                yield found if advisor is None else replace(found, advisor=advisor)
+
+    def _count(self, where: str, values: tuple[str, ...]) -> int:
+        if not self._store.has_table("photographs"):
+            return 0
+        ((count,),) = self._store.select(f"SELECT count(*) FROM photographs WHERE {where}", values)
+        return int(count)
+
+
+def _of_advisor(advisor: str) -> tuple[str, tuple[str, ...]]:
+    """Condition and values that select what an advisor has."""
+    return _OF_ADVISOR, (advisor, ALL_ADVISORS, advisor)
 
 
 def _photograph(row: Mapping[str, Any]) -> Photograph | None:

@@ -11,8 +11,9 @@ from mondrian_core.advisors import AdvisorChanges, AdvisorInUse, advisor_id_from
 from mondrian_core.errors import BadInput, UnknownAdvisor
 from mondrian_core.registry import Registry
 from mondrian_core.rubric import DIMENSIONS
-from mondrian_core.settings import ADVISOR_ID
+from mondrian_core.settings import ADVISOR_ID, ALL_ADVISORS
 from mondrian_core.store import DimensionalProfile, Store
+from mondrian_core.store.photographs import Photograph, Photographs
 
 
 @pytest.fixture
@@ -107,14 +108,23 @@ def test_removal_keeps_everything_and_adding_again_finds_it(store: Store, tmp_pa
     portfolio = root / "source" / "advisor" / "photographer" / "ansel"
     portfolio.mkdir(parents=True)
     (portfolio / "one.JPG").write_bytes(b"x")
-    (portfolio / "notes.txt").write_bytes(b"x")
+    for owner, portfolio_photograph in (("ansel", True), (ALL_ADVISORS, False)):
+        row = Photograph(
+            sha256=owner,
+            image_path=f"source/{owner}.jpg",
+            advisor=owner,
+            portfolio=portfolio_photograph,
+            width=3,
+            height=2,
+        )
+        Photographs(store).add(row)
     store.add_profiles([critique(1), critique(2, "index")])
     store.save_profile(critique(3))
     with pytest.raises(AdvisorInUse, match="2 critiques and 1 photograph") as refused:
-        advisors.remove_advisor(store, registry, root, "ansel", keep_data=False)
+        advisors.remove_advisor(store, registry, "ansel", keep_data=False)
     assert "--keep-data" in refused.value.next_step and "ansel" in store.advisor_names()
-    kept = advisors.remove_advisor(store, registry, root, "ansel", keep_data=True)
-    assert (kept.critiques, kept.photographs) == (2, 1)
+    kept = advisors.remove_advisor(store, registry, "ansel", keep_data=True)
+    assert (kept.critiques, kept.photographs, kept.own_photographs) == (2, 2, 1)
     assert store.advisor_names() == {} and len(store.profiles("ansel")) == 3 and (portfolio / "one.JPG").exists()
     advisors.add_advisor(store, "Ansel Adams", advisor_id="ansel")
-    assert advisors.count_for_advisor(store, registry, root, "ansel").critiques == 2
+    assert advisors.count_for_advisor(store, registry, "ansel").critiques == 2

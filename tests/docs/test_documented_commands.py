@@ -1,8 +1,8 @@
 """Every command block of the README and of docs/, run in order in one shell, by a person who has just cloned it.
 
-The home folder is empty, the folder is a copy of the tracked files, nothing of this machine's environment is left.
-What would take longer than a test may is made shorter or replaced by `SHORTER` and `ELSEWHERE`, and by nothing else:
-a command that is in neither runs as it is written.
+The home folder holds a few photographs and nothing else, the folder is a copy of the tracked files, nothing of this
+machine's environment is left. What would take longer than a test may is made shorter or replaced by `SHORTER` and
+`ELSEWHERE`, and by nothing else: a command that is in neither runs as it is written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mondrian_core.ports import find_free_port
 from tests.git_files import ROOT, copy_tracked_files, tracked_files
@@ -47,6 +49,7 @@ SHORTER = {
         (0, 2),
     ),  # make says 2 where the gates keep a candidate
     "make test": ("ARGS='-q -p no:cacheprovider tests/core/test_rubric.py' WORKERS=0 make test", (0,)),
+    "mondrian start": ("mondrian start --yes --advisor ansel --no-serve", (0, 1)),  # 1: the quick demo promotes nothing
     "make up": ("ARGS='--service-port {port}' make up", (0,)),
     "mondrian retrain --advisor ansel": (
         "mondrian retrain --advisor ansel --resume $(basename workspace/runs/*-retrain-ansel-*)",
@@ -55,6 +58,13 @@ SHORTER = {
     "mondrian adapters list": ("mondrian adapters list", (0,)),
     "mondrian serve --model_mode fine_tuned": (
         "mondrian serve --model_mode fine_tuned --fallback base --port {port}",
+        (0,),
+    ),
+    "mondrian import --rescan": ("mondrian import --rescan", (0, 1)),  # 1: the sample has unusable files
+    "mondrian start --page": ("mondrian start --page --port {port}", (0,)),
+    "MONDRIAN_SERVICE_TOKEN=$(openssl rand -hex 24) mondrian serve --host 0.0.0.0 --model-mode fine_tuned": (
+        "MONDRIAN_SERVICE_TOKEN=$(openssl rand -hex 24) mondrian serve --host 0.0.0.0 --model-mode fine_tuned "
+        "--fallback base --port {port}",
         (0,),
     ),
     "mondrian watch workspace/source/visitors --advisor ansel --xmp": (
@@ -104,13 +114,22 @@ def newcomer(folder: Path) -> tuple[Path, dict[str, str]]:
     for mark in (".locked", ".ready"):
         (venv / mark).touch()
     home = folder / "home"
-    home.mkdir()
+    for seed, name in enumerate(("2024/01.jpg", "2024/trip/02.jpg", "Best/03.jpg")):
+        file = home / "Pictures" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(seed).integers(0, 255, (240, 360, 3), np.uint8)).save(file)
     machine = ("PATH", "LANG", "LC_ALL", "TMPDIR", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
     kept = {name: os.environ[name] for name in machine if name in os.environ}
     ours = {"HF_HUB_OFFLINE": "1", "MONDRIAN_ACCELERATOR_LOCK": str(folder / "accelerator.lock")}  # no other test's
     return clone, {**kept, **ours, "HOME": str(home), "PYTHONPATH": str(clone)}
 
 
+SERVICES = ("mondrian serve", "mondrian start --page", "MONDRIAN_SERVICE_TOKEN=")
+UNTIL_INTERRUPTED = """
+{command} & running=$!
+sleep 10
+kill -INT $running; wait $running
+"""
 IN_BACKGROUND = """
 {command} & server=$!
 for attempt in $(seq 300); do
@@ -127,8 +146,12 @@ def script_of(lines: list[str], port: int) -> str:
     parts = ["exec 2>&1", "set -m"]
     for number, line in enumerate(lines):
         shown = SHORTER.get(line, (line, (0,)))[0].replace("{port}", str(port))
-        serving = line.startswith("mondrian serve")
-        body = IN_BACKGROUND.format(command=shown, port=port).strip() if serving else f"{shown} < /dev/null"
+        if line.startswith(SERVICES):
+            body = IN_BACKGROUND.format(command=shown, port=port).strip()
+        elif line.startswith("mondrian watch"):
+            body = UNTIL_INTERRUPTED.format(command=shown).strip()
+        else:
+            body = f"{shown} < /dev/null"
         parts.append(f"{body}\necho \"{number} $?\" >> statuses\necho '=== {number} done'")
     return "\n".join(parts)
 

@@ -15,6 +15,7 @@ from mondrian_core.cli import main
 from mondrian_core.data.sample_workspace import create_workspace
 from mondrian_core.models.base_model import base_record
 from mondrian_core.registry import Registry
+from tests.small_recipe import small_recipe_toml
 from tests.waiting import LIMIT_SECONDS, wait_until
 
 pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -61,25 +62,6 @@ def test_ctrl_c_in_training_keeps_what_is_complete(
     assert (run / "adapter" / "adapters.safetensors").exists()
 
 
-RECIPE = """
-[data]
-variants = 0
-[train]
-epochs = 3
-rank = 2
-answered_photographs = 0
-[evaluate]
-compliance_photographs = 2
-effect_photographs = 1
-edited_photographs = 0
-constrained_photographs = 0
-rag = false
-latency_pairs = 3
-latency_tokens = 8
-max_tokens = 64
-"""
-
-
 @pytest.fixture
 def read_splits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Folders of dataset splits that this process reads, in order."""
@@ -100,7 +82,7 @@ def test_killed_retraining_resumes_and_registers_one_version(
     """SIGKILL during training: the resumed run continues from the checkpoint, and reads each dataset split once."""
     workspace = tmp_path / "workspace"
     create_workspace(workspace, sample=True, photographs=12)
-    (tmp_path / "small.toml").write_text(RECIPE)
+    (tmp_path / "small.toml").write_text(small_recipe_toml(train={"epochs": 3}))
     where = [
         "--advisor",
         "ansel",

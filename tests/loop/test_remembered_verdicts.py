@@ -24,26 +24,9 @@ from mondrian_core.models.base_model import resolve_base_path
 from mondrian_core.recipes import Recipe
 from mondrian_core.registry import Registry
 from tests.registry.conftest import write_adapter
+from tests.small_recipe import small_recipe_toml
 
 pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(900)]
-# Answers of 64 tokens are cut off, so that every evaluation fails.
-RECIPE = """
-[data]
-variants = 0
-[train]
-epochs = 1
-rank = 2
-answered_photographs = 0
-[evaluate]
-compliance_photographs = 2
-effect_photographs = 1
-edited_photographs = 0
-constrained_photographs = 0
-rag = false
-latency_pairs = 3
-latency_tokens = 8
-max_tokens = 64
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +75,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """After one retraining: v0001, with its evaluation at the registration."""
     folder = tmp_path_factory.mktemp("machine")
     create_workspace(folder / "workspace", sample=True, photographs=12)
-    (folder / "small.toml").write_text(RECIPE)
+    (folder / "small.toml").write_text(small_recipe_toml())
     where = ["--workspace", str(folder / "workspace"), "--adapters", str(folder / "adapters"), "--base-model", "mini"]
     assert main(["retrain", "--advisor", "ansel", "--recipe", str(folder / "small.toml"), *where]) == 1
     return folder
@@ -251,10 +234,16 @@ def test_an_older_version_over_a_newer_champion_needs_a_reason(machine: Machine)
 
 def test_loosened_gates_are_named_everywhere_and_need_a_reason(machine: Machine) -> None:
     loose = machine.folder / "small.toml"
-    loose.write_text(f"{RECIPE}\n[gates]\np_value = 0.9\n")
+    loose.write_text(small_recipe_toml(gates={"p_value": 0.9}))
     status, told = machine.evaluate()
-    named = "gates.p_value is 0.9, not 0.05; evaluate.edited_photographs is 0, not 8"
-    words = f"with loosened gates ({named}; evaluate.latency_tokens is 8, not 64)"
+    named = [
+        "gates.overhead_ratio is 50.0, not 1.1",
+        "gates.p_value is 0.9, not 0.05",
+        "evaluate.edited_photographs is 0, not 8",
+        "evaluate.latency_tokens is 8, not 64",
+        "evaluate.calibration_photographs is 0, not 100",
+    ]
+    words = f"with loosened gates ({'; '.join(named)})"
     assert status == 1 and f"Verdict: FAIL, {words}" in told
     real = machine.registry.get("ansel", "v0001").report
     assert real is not None and real["settings"]["gates"]["p_value"] == 0.9
@@ -263,9 +252,9 @@ def test_loosened_gates_are_named_everywhere_and_need_a_reason(machine: Machine)
     assert machine.registry.get("ansel", "v0001").state == "candidate", "the default gates answer a looser FAIL"
     machine.plant(settings=real["settings"])
     (row,) = json.loads(machine.run("adapters", "list", "--json")[1])
-    assert row["verdict"] == "PASS" and row["loosened"][0] == "gates.p_value is 0.9, not 0.05"
+    assert row["verdict"] == "PASS" and row["loosened"] == named
     assert "loosened" in machine.run("adapters", "list")[1]
-    assert "evaluated with loosened gates (gates.p_value is 0.9" in machine.run("adapters", "show", "v0001")[1]
+    assert f"evaluated with loosened gates ({named[0]}" in machine.run("adapters", "show", "v0001")[1]
     status, told = machine.promote()
     assert status == 2 and f"it was evaluated {words}" in told.lower()
     status, told = machine.promote("--reason", "too few critiques for the default")

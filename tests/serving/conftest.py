@@ -177,15 +177,18 @@ def model(tmp_path: Path, command: tuple[str, ...]) -> Iterator[ModelProcess]:
 
 @pytest.fixture
 def make_service(settings: Settings, registry: Registry, model: ModelProcess) -> Iterator[Callable[..., Service]]:
-    """Build a service whose worker is not started."""
+    """Build a service whose worker is not started; with `records`, it records what is under source/."""
     stores = []
 
-    def make(model_mode: str = "base", **options: Any) -> Service:
+    def make(model_mode: str = "base", *, records: bool = False, **options: Any) -> Service:
         store = Store(settings.database)
         stores.append(store)
         policy = RoutingPolicy(model_mode=model_mode, split=options.pop("ab_test_split", 0.5))
         told = ServerOptions(model_mode=model_mode, ab_test_split=policy.split, **options)
-        return build_service(settings, told, policy, store, model, lambda event: None)
+        service = build_service(settings, told, policy, store, model, lambda event: None)
+        if not records:
+            service.recording.stop()  # no row appears that the test didn't add
+        return service
 
     yield make
     for store in stores:

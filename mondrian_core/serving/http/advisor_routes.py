@@ -157,7 +157,7 @@ def _texts(form: FormData) -> dict[str, str]:
 
 
 def _counts(service: Service, names: list[str]) -> list[AdvisorCounts]:
-    tally = advisors.workspace_tally(service.store, service.root)
+    tally = advisors.workspace_tally(service.store)
     return [advisors.counts_of_advisor(tally, service.adapters.registry_of(name), name) for name in names]
 
 
@@ -180,6 +180,7 @@ def _list_page(service: Service, given: Mapping[str, str], error: BadInput | Non
     return render_template(
         "advisors.html",
         current_page=PAGE,
+        recording=service.recording.look(),
         rows=list(zip(found, counted, strict=True)),
         given={name: given.get(name, "") for name in _FIELDS},
         error=error,

@@ -108,7 +108,9 @@ def create_app(service: Service) -> FastAPI:
         service.job_events.attach(asyncio.get_running_loop())
         await run_in_threadpool(service.register_start)
         service.worker.start()
+        service.recording.look()
         yield
+        await run_in_threadpool(service.recording.stop)
         await run_in_threadpool(service.worker.stop)
 
     about = "Critiques of photographs in one advisor's style."

@@ -97,6 +97,12 @@ def add_photograph_import_routes(app: FastAPI, service: Service) -> None:
         counts = Counter(str(file.outcome) for file in done)
         return JSONResponse({"advisor": advisor, **counts, "files": [file.as_dict() for file in done]})
 
+    @app.get("/photographs/recording")
+    def recording() -> dict[str, int | bool]:
+        """How far recording the photographs is that were put under source/."""
+        progress = service.recording.progress
+        return {"at_work": progress is not None, **({} if progress is None else vars(progress))}
+
     @app.get(
         "/photographs/{sha256}/thumbnail",
         response_class=Response,

@@ -24,6 +24,7 @@ from mondrian_core.serving.http.pages import render_template
 from mondrian_core.serving.http.responses import job_url, wants_html
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.jobs.score_history import job_scores
+from mondrian_core.settings import ALL_ADVISORS
 from mondrian_core.store.corrections import corrected_job_id
 from mondrian_core.store.job_search import JobFilter, find_job_ids
 from mondrian_core.store.photograph_summaries import (
@@ -53,7 +54,7 @@ class PhotographQuery(BaseModel):
         """True for a photograph that these conditions let pass."""
         return (
             self.q.casefold() in photograph.path.casefold()
-            and (not self.advisor or self.advisor in photograph.advisors)
+            and (not self.advisor or not photograph.advisors.isdisjoint((self.advisor, ALL_ADVISORS)))
             and (not self.critiques or bool(photograph.critiques) == (self.critiques == "with"))
             and (not self.portfolio or photograph.portfolio == (self.portfolio == "yes"))
         )
@@ -167,12 +168,15 @@ def _photographs_page(
         "photographs.html",
         current_page=PHOTOGRAPHS,
         wanted=wanted,
+        recording=service.recording.look(),
         photographs=[
             {
                 "link": f"{PHOTOGRAPHS}/{each.sha256}",
                 "picture": thumbnail_address(each.sha256),
                 "name": PurePosixPath(each.path).name or each.sha256[:12],
-                "advisors": ", ".join(sorted(names.get(advisor, advisor) for advisor in each.advisors)),
+                "advisors": "All advisors"
+                if ALL_ADVISORS in each.advisors
+                else ", ".join(sorted(names.get(advisor, advisor) for advisor in each.advisors)),
                 "summary": each,
             }
             for each in shown

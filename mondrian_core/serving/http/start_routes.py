@@ -92,6 +92,7 @@ def add_start_routes(app: FastAPI, service: Service) -> None:
             current_page=PAGE,
             way=found,
             known=known,
+            recording=service.recording.look(),
             import_page=IMPORT_PAGE if _has_page(request, IMPORT_PAGE) else "",
             warning=MANUAL_WARNING,
             wanted=FIRST_CRITIQUES,

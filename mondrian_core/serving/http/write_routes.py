@@ -19,6 +19,7 @@ from mondrian_core.serving.http.problem_details import problem_response
 from mondrian_core.serving.http.responses import wants_html
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.http.uploads import StoredPhotograph, only_advisor
+from mondrian_core.serving.jobs.background_recording import RecordingProgress
 from mondrian_core.serving.jobs.image_decoding import open_at_full_size, open_downscaled
 from mondrian_core.serving.jobs.job_runner import job_filename, source_file
 from mondrian_core.store import CANCELED, COMPLETED, FAILED, Job
@@ -82,14 +83,18 @@ def _add_pages(app: FastAPI, service: Service) -> None:
         html = wants_html(request)
         advisors = service.store.advisors()
         if html and advisor is None and len(advisors) != 1:
-            return HTMLResponse(render_template("write_start.html", current_page="/write", advisors=advisors))
+            return HTMLResponse(
+                render_template(
+                    "write_start.html", current_page="/write", advisors=advisors, recording=service.recording.look()
+                )
+            )
         desk = _desk(service, advisor)
         found = desk.next_photograph()
         if not html:
             progress = {**desk.progress().as_dict(), "anchoring": desk.anchoring().as_dict()}
             return JSONResponse({"next": _next_json(desk, found), "progress": progress})
         if found is None:
-            return HTMLResponse(_finished_page(desk))
+            return HTMLResponse(_finished_page(desk, service.recording.look()))
         return RedirectResponse(_page_url(desk, found.sha256, earlier), 303)
 
     @app.get("/write/{sha256}", responses=_PAGE)
@@ -243,12 +248,13 @@ def _next_json(desk: WritingDesk, found: NextPhotograph | None, earlier: str | N
     return {"photograph": found.sha256, "why": found.why, "url": _page_url(desk, found.sha256, earlier)}
 
 
-def _finished_page(desk: WritingDesk) -> str:
+def _finished_page(desk: WritingDesk, recording: RecordingProgress | None) -> str:
     return render_template(
         "write_finished.html",
         current_page="/write",
         prompt=desk.prompt,
         photographs=len(desk.photographs),
+        recording=recording,
         progress=desk.progress(),
         first=next(iter(desk.photographs), None),
     )

@@ -77,6 +77,7 @@ def filled(start: Start, promote: Callable[[str], None], photograph: Callable[..
         f"/critiques/compare?id={jobs[0]['job_id']}&id={jobs[1]['job_id']}",
         group.json()["links"]["self"],
         "/registry/ansel/diff/v0001/v0002",
+        f"/write/{seen.sha256}?advisor=ansel",
         f"/runs/compare?run={RUNS[0]}&run={RUNS[1]}",
     ]
     return running

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from mondrian_core.importing.preparation import prepare_photograph
 from mondrian_core.serving.http.app import create_app
 from mondrian_core.serving.http.service import Service
 from mondrian_core.store.photographs import Photograph, Photographs
 from tests.importing.test_place_removal import photograph as photograph_with_place
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -161,3 +164,31 @@ def test_page_without_an_advisor_says_what_to_do(client: TestClient, service: Se
         connection.execute("DELETE FROM advisors")
     page = client.get("/photographs/import", headers={"Accept": "text/html"}).text
     assert "No advisor yet" in page and 'href="/advisors"' in page and 'id="drop"' not in page
+
+
+@pytest.mark.parametrize("page", ["/write?advisor=dorothea", "/photographs", "/start?advisor=dorothea", "/advisors"])
+def test_photographs_from_before_appear_with_their_progress(
+    make_service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    service, read, go = make_service("base", records=True), threading.Event(), threading.Event()
+    prepare = prepare_photograph
+
+    def wait_and_prepare(*given: Any) -> Any:
+        read.set()
+        assert go.wait(60)
+        return prepare(*given)
+
+    monkeypatch.setattr("mondrian_core.importing.importer.prepare_photograph", wait_and_prepare)
+    html = {"Accept": "text/html"}
+    with TestClient(create_app(service), base_url="http://localhost", follow_redirects=False) as client:
+        assert read.wait(60)
+        during = client.get(page, headers=html)
+        assert during.status_code == 200 and "0 of 1" in during.text and "/static/recording.js" in during.text
+        assert client.get("/photographs/recording").json() == {"at_work": True, "done": 0, "total": 1}
+        go.set()
+        wait_until(lambda: not client.get("/photographs/recording").json()["at_work"], "the photograph is recorded")
+        assert client.get("/write?advisor=dorothea").json()["next"] is not None
+        assert client.get("/photographs?advisor=dorothea").json()["total"] == 1
+        assert client.get("/start?advisor=dorothea").json()["counts"]["photographs"] == 1
+        after = client.get(page, headers=html)
+        assert "recording.js" not in after.text and (after.status_code == 303) == page.startswith("/write")

@@ -18,6 +18,7 @@ from mondrian_core.serving.http.app import create_app
 from mondrian_core.serving.http.service import Service
 from mondrian_core.settings import Settings
 from mondrian_core.store import DimensionalProfile, Store
+from mondrian_core.store.photographs import Photograph, Photographs
 
 HTML = {"Accept": "text/html"}
 
@@ -60,10 +61,17 @@ def test_steps_follow_what_is_there(client: TestClient, settings: Settings) -> N
     page = client.get("/start?advisor=dorothea", headers=HTML).text
     assert "/photographs/import?advisor=dorothea" in page
     assert "mondrian import FOLDER <span>--advisor</span> dorothea" in page
-    portfolio = settings.root / "source" / "advisor" / "photographer" / "dorothea"
-    portfolio.mkdir(parents=True)
-    for number in range(10):
-        (portfolio / f"{number}.jpg").write_bytes(b"x")
+    with Store(settings.database) as store:
+        for number in range(10):
+            row = Photograph(
+                sha256=f"{number:064x}",
+                image_path=f"source/advisor/photographer/dorothea/{number}.jpg",
+                advisor="dorothea",
+                portfolio=True,
+                width=64,
+                height=48,
+            )
+            Photographs(store).add(row)
     assert client.get("/start?advisor=dorothea").json()["current"] == "critiques"
     write_critiques(settings, 9)
     assert "1 more" in client.get("/start?advisor=dorothea", headers=HTML).text
