@@ -49,6 +49,11 @@ def test_radar_has_one_axis_per_dimension_and_full_score_at_the_rim() -> None:
     assert top[0] == 0 and top[1] < 0, "the first axis points up"
 
 
+def test_drawing_at_scale_has_its_size_in_pixels() -> None:
+    drawing = drawing_of()
+    assert 'width="40" height="20"' in svg_markup(drawing, at_scale=True) and 'width="' not in svg_markup(drawing)
+
+
 def test_svg_escapes_every_text() -> None:
     hostile = '"><script>alert(1)</script>'
     drawing = Drawing(

@@ -26,7 +26,7 @@ AddRoutes = Callable[[FastAPI, Service], None]
 AREAS = {  # the groups of /docs, in this order
     "Critiques": "Ask for critiques, follow and find them, rate and correct them, import and export them.",
     "Photographs": "Import photographs, and look through those of the workspace.",
-    "Writing": "Write critiques by hand: what is typed is stored at once, and counts when it is saved.",
+    "Writing": "Write critiques yourself: what is typed is stored at once, and counts when it is saved.",
     "Advisors": "The persons whose eye the model learns, and the way from a folder to an adapter.",
     "Registry": "Versions of adapters: what was measured, what distinguishes them, promotion and rollback.",
     "Runs": "Trainings and evaluations of this workspace, with settings, losses and reports.",

@@ -161,6 +161,7 @@ def test_error_page_and_login_work_in_a_browser(
     expect(page.get_by_role("heading", level=1)).to_have_text("Log in first")
     assert Axe().run(page).response["violations"] == []
     page.get_by_role("link", name="Log in").click()
+    expect(page.get_by_label("Token")).to_be_focused()
     assert Axe().run(page).response["violations"] == []
     page.get_by_label("Token").fill("wrong")
     page.keyboard.press("Enter")
