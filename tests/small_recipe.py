@@ -29,16 +29,16 @@ SMALL_RECIPE: dict[str, dict[str, Any]] = {
 WHOLE_ANSWERS = {"max_tokens": 1500}  # instead of `SHORT_ANSWER`, where a person reads the critiques
 
 
-def small_recipe(**changed: dict[str, Any]) -> dict[str, Any]:
+def small_recipe(name: str = "as small as it gets", **changed: dict[str, Any]) -> dict[str, Any]:
     """`SMALL_RECIPE` with changed or added keys of some tables: `small_recipe(train={"epochs": 3})`."""
     tables = SMALL_RECIPE.keys() | changed.keys()
     values = {table: {**SMALL_RECIPE.get(table, {}), **changed.get(table, {})} for table in sorted(tables)}
-    return {"name": "as small as it gets", **values}
+    return {"name": name, **values}
 
 
-def small_recipe_toml(**changed: dict[str, Any]) -> str:
+def small_recipe_toml(name: str = "as small as it gets", **changed: dict[str, Any]) -> str:
     """The same as the text of a recipe file; numbers, strings and lists read alike in TOML and JSON."""
-    recipe = small_recipe(**changed)
+    recipe = small_recipe(name, **changed)
     lines = [f"name = {json.dumps(recipe.pop('name'))}"]
     for table, values in recipe.items():
         lines += [f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]

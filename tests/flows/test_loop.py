@@ -19,25 +19,13 @@ from mondrian_core.accelerator_lock import accelerator_lock_path, is_orphaned_st
 from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings
 from tasks.processes import process_start_token
+from tests.small_recipe import small_recipe
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
 
-SMALL: dict[str, Any] = {
-    "name": "as small as it gets",
-    "data": {"variants": 0, "test_from": 8},
-    "train": {"epochs": 1, "rank": 2, "answered_photographs": 0},
-    "evaluate": {
-        "compliance_photographs": 2,
-        "effect_photographs": 1,
-        "edited_photographs": 0,
-        "constrained_photographs": 0,
-        "rag": False,
-        "latency_pairs": 3,
-        "latency_tokens": 8,
-        "max_tokens": 64,
-    },
-}
+SMALL = small_recipe(data={"test_from": 8})
+ENDLESS = small_recipe(data={"test_from": 8}, train={"epochs": 100, "patience": 100})
 
 
 def begin(machine: RunningPrefect, settings: Settings, sample: Path, recipe: dict[str, Any]) -> Any:
@@ -172,7 +160,7 @@ def test_cancel_ends_the_process_that_trains(machine: RunningPrefect, settings: 
     from prefect.states import Cancelling
 
     lock = accelerator_lock_path()
-    run = begin(machine, settings, sample, {**SMALL, "train": {"epochs": 100, "patience": 100, "rank": 2}})
+    run = begin(machine, settings, sample, ENDLESS)
 
     def training() -> str:
         text = lock.read_text() if lock.exists() else ""
