@@ -46,8 +46,7 @@ class RunRecord:
         last_stage: the last stage that left a summary; "" for none.
         recipe: name of the recipe.
         started_at: ISO 8601, UTC.
-        seconds: from the start to its last summary.
-        training_seconds: of the training alone.
+        training_seconds: of the training; a run's other times would be those of files, which a copy changes.
         photographs, rows: photographs and rows with variants that it trained on.
         steps: optimizer steps.
         verdict: of the gates.
@@ -67,7 +66,6 @@ class RunRecord:
     last_stage: str = ""
     recipe: str = ""
     started_at: str | None = None
-    seconds: float | None = None
     training_seconds: float | None = None
     photographs: int | None = None
     rows: int | None = None
@@ -219,7 +217,6 @@ def _read_run(folder: Path, times: Mapping[str, float]) -> RunRecord:
     trained_on, dataset = _mapping(trained.get("trained_on")), values.get(DATASET, {})
     reached = [file for file in (LINK, DATASET, TRAIN, EVALUATE, REGISTER, PROMOTE) if file in times]
     began = _started(folder.name, times)
-    ended = max((times[file] for file in reached), default=None)
     return RunRecord(
         name=folder.name,
         advisor=_text(context.get("advisor")),
@@ -227,7 +224,6 @@ def _read_run(folder: Path, times: Mapping[str, float]) -> RunRecord:
         last_stage=Path(reached[-1]).stem if reached else "",
         recipe=_text(recipe.get("name")),
         started_at=datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
-        seconds=ended - began if ended is not None and ended >= began else None,
         training_seconds=_number(trained.get("seconds")),
         photographs=_count(trained_on.get("photographs")) or _total(dataset.get("photographs")),
         rows=_count(trained_on.get("rows")) or _total(dataset.get("rows")),
@@ -334,7 +330,6 @@ RUN_FIGURES: tuple[tuple[str, str], ...] = (
     ("steps", "steps"),
     ("best_epoch", "chosen epoch"),
     ("training_seconds", "training (seconds)"),
-    ("seconds", "whole run (seconds)"),
 )
 FEWEST_COMPARED, MOST_COMPARED = 2, 8
 
