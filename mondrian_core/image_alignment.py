@@ -14,7 +14,7 @@ takes coordinates in -1..1 of one picture to coordinates of another one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import chain
@@ -84,23 +84,29 @@ def has_structure(thumbnail: bytes) -> bool:
     return bool(_coarse_windows(thumbnail)[0].any())
 
 
-def aligned_pairs(first: Sequence[bytes], second: Sequence[bytes] | None = None) -> list[AlignedPair]:
+def aligned_pairs(
+    first: Sequence[bytes],
+    second: Sequence[bytes] | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[AlignedPair]:
     """Pairs of a thumbnail of `first` and one of `second` that correlate at `RESEMBLING_CORRELATION` or more.
 
     `AlignedPair.is_same_picture` says which are copies. Without `second`, the pairs in `first`, the smaller
-    position first.
+    position first. `on_progress` receives how many thumbnails of how many were compared with all others.
 
     Raises:
         ValueError: when a thumbnail has another size.
     """
     best: dict[tuple[int, int], AlignedPair] = {}
-    ours = _all_windows(first)
+    total = len(first) + len(second or ())
+    ours = _coarse_pictures(first)
     if second is None:
-        found = _search(first, ours, first, ours)
+        found = _search(first, first, ours, lambda done: on_progress(done, total))
     else:
-        theirs = _all_windows(second)
-        swapped = (replace(each, first=each.second, second=each.first) for each in _search(second, theirs, first, ours))
-        found = chain(_search(first, ours, second, theirs), swapped)
+        back = _search(second, first, ours, lambda done: on_progress(len(first) + done, total))
+        swapped = (replace(each, first=each.second, second=each.first) for each in back)
+        theirs = _coarse_pictures(second)
+        found = chain(_search(first, second, theirs, lambda done: on_progress(done, total)), swapped)
     for pair in found:
         if second is None:
             if pair.first == pair.second:
@@ -112,22 +118,33 @@ def aligned_pairs(first: Sequence[bytes], second: Sequence[bytes] | None = None)
     return [best[key] for key in sorted(best)]
 
 
-def _all_windows(thumbnails: Sequence[bytes]) -> NDArray[np.float16]:
-    """The windows of each thumbnail, shape (N, K, 256)."""
-    size = (len(thumbnails), len(_windows()), _COARSE_SIDE**2)
-    return np.array([_coarse_windows(each) for each in thumbnails], dtype=np.float16).reshape(size)
+def _coarse_pictures(thumbnails: Sequence[bytes]) -> FloatArray:
+    """The coarse picture of each thumbnail, without its windows, shape (256, N)."""
+    pictures = np.empty((_COARSE_SIDE**2, len(thumbnails)), dtype=np.float32)
+    for position, each in enumerate(thumbnails):
+        pictures[:, position] = _coarse_windows(each)[0]
+    return pictures
 
 
 def _search(
-    sources: Sequence[bytes], windows: NDArray[np.float16], targets: Sequence[bytes], whole: NDArray[np.float16]
+    sources: Sequence[bytes], targets: Sequence[bytes], pictures: FloatArray, on_chunk: Callable[[int], None]
 ) -> Iterator[AlignedPair]:
-    """Pairs of a source and a target that resembles one of its windows; `windows` and `whole` are of `_all_windows`."""
+    """Pairs of a source and a target that resembles one of its windows.
+
+    Windows are held for a chunk of sources only: those of 5,000 thumbnails would take 120 MB.
+
+    Args:
+        sources: thumbnails.
+        targets: thumbnails.
+        pictures: `_coarse_pictures` of the targets.
+        on_chunk: receives the number of sources that are done.
+    """
     if not sources or not targets:
         return
-    plain = whole[:, 0].astype(np.float32).T
     for start in range(0, len(sources), _CHUNK_ROWS):
-        part = windows[start : start + _CHUNK_ROWS].astype(np.float32)
-        likeness = (part.reshape(-1, part.shape[2]) @ plain).reshape(len(part), -1, len(targets))
+        on_chunk(start)
+        part = np.stack([_coarse_windows(each) for each in sources[start : start + _CHUNK_ROWS]]).astype(np.float32)
+        likeness = (part.reshape(-1, part.shape[2]) @ pictures).reshape(len(part), -1, len(targets))
         window, value = likeness.argmax(axis=1), likeness.max(axis=1)
         rows, columns = (list(map(int, each)) for each in np.nonzero(value >= _COARSE_CORRELATION))
         for begin in range(0, len(rows), _CHUNK_PAIRS):
@@ -136,6 +153,7 @@ def _search(
             values, mirrored = _align_pairs(one, other, _windows()[window[row, column]])
             for k in np.flatnonzero(values >= RESEMBLING_CORRELATION):
                 yield AlignedPair(start + row[k], column[k], bool(mirrored[k]), float(values[k]))
+    on_chunk(len(sources))
 
 
 def _align_pairs(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import combinations, product
@@ -25,6 +25,7 @@ from PIL import Image
 from mondrian_core.images import NEAR_DUPLICATE_BITS, perceptual_hash, perceptual_hash_distance
 from mondrian_core.rubric import DIMENSIONS, round_score
 
+OnProgress = Callable[[int, int], None]  # receives what is done, and of how much
 MIN_SHARED_WORDS = 0.5
 CERTAIN_BITS = 4  # hashes this near need no confirmation by the thumbnails
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+(?:\.\d+)?", re.IGNORECASE)
@@ -91,10 +92,15 @@ def critique_fingerprint(scores: Mapping[str, float], comments: Mapping[str, str
 
 
 def near_duplicate_pairs(
-    photographs: Sequence[PhotographFingerprint], max_bits: int = NEAR_DUPLICATE_BITS
+    photographs: Sequence[PhotographFingerprint],
+    max_bits: int = NEAR_DUPLICATE_BITS,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> Iterator[NearDuplicatePair]:
-    """Every pair of near-duplicates, at most once by pixels and once by critique."""
-    yield from _pairs_by_pixels(photographs, max_bits)
+    """Every pair of near-duplicates, at most once by pixels and once by critique.
+
+    `on_progress` receives how many photographs of how many were compared with all others.
+    """
+    yield from _pairs_by_pixels(photographs, max_bits, on_progress=on_progress)
     yield from _pairs_by_critique(photographs)
 
 
@@ -119,7 +125,10 @@ def word_counts(text: str) -> Counter[str]:
 
 
 def _pairs_by_pixels(
-    photographs: Sequence[PhotographFingerprint], max_bits: int, boundary: int | None = None
+    photographs: Sequence[PhotographFingerprint],
+    max_bits: int,
+    boundary: int | None = None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> Iterator[NearDuplicatePair]:
     """Pairs by hash and by alignment; with `boundary` only pairs of a position before it and one from it on.
 
@@ -128,7 +137,7 @@ def _pairs_by_pixels(
     """
     from mondrian_core.image_alignment import has_structure
 
-    aligned = _resembling(photographs, boundary)
+    aligned = _resembling(photographs, boundary, on_progress)
     for pair in _pairs_by_perceptual_hash(photographs, max_bits):
         key = pair.first, pair.second
         if boundary is not None and not pair.first < boundary <= pair.second:
@@ -144,7 +153,9 @@ def _pairs_by_pixels(
             yield NearDuplicatePair(first_position, second_position, NearDuplicateKind.ALIGNED)
 
 
-def _resembling(photographs: Sequence[PhotographFingerprint], boundary: int | None) -> dict[tuple[int, int], bool]:
+def _resembling(
+    photographs: Sequence[PhotographFingerprint], boundary: int | None, on_progress: OnProgress
+) -> dict[tuple[int, int], bool]:
     """Positions of pairs whose thumbnails resemble each other once aligned -> whether they show the same picture.
 
     Each thumbnail is compared once, however many rows of a dataset it has.
@@ -159,12 +170,12 @@ def _resembling(photographs: Sequence[PhotographFingerprint], boundary: int | No
     if boundary is None:
         found = [
             (thumbnails[each.first], thumbnails[each.second], each.is_same_picture)
-            for each in aligned_pairs(thumbnails)
+            for each in aligned_pairs(thumbnails, on_progress=on_progress)
         ]
     else:
         before = [each for each in thumbnails if positions[each][0] < boundary]
         after = [each for each in thumbnails if positions[each][-1] >= boundary]
-        pairs = aligned_pairs(before, after)
+        pairs = aligned_pairs(before, after, on_progress)
         found = [(before[each.first], after[each.second], each.is_same_picture) for each in pairs]
     found += [(each, each, True) for each, shown in positions.items() if len(shown) > 1 and has_structure(each)]
     return {

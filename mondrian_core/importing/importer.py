@@ -44,7 +44,7 @@ from mondrian_core.store import DimensionalProfile, Store
 from mondrian_core.store.photographs import Photograph, Photographs
 from mondrian_core.thumbnails import cached_thumbnail
 
-STAGE = "import"
+STAGE, COMPARISON = "import", "compare"
 MAX_WORKERS = 4
 FEW_FILES = 12  # imported in this process: starting others takes longer
 ROWS_PER_COMMIT, SECONDS_PER_COMMIT = 50, 2.0
@@ -143,7 +143,7 @@ class PhotographImport:
                 parts.rmdir()  # unless another import uses it
         if self._settings.near_duplicates:
             listen(StageNotice(STAGE, "looking for near-duplicates"))
-            self.report.near_duplicates += self._near_duplicates()
+            self.report.near_duplicates += self._near_duplicates(listen)
         listen(StageFinished(STAGE, {str(name): count for name, count in self.report.counts.items()}))
         return self.report
 
@@ -366,7 +366,7 @@ class PhotographImport:
         if pending.rows:
             self._photographs.add(*pending.rows)
 
-    def _near_duplicates(self) -> Iterator[ResemblingPhotographs]:
+    def _near_duplicates(self, listen: EventListener) -> Iterator[ResemblingPhotographs]:
         """Pairs of a new photograph and another of the advisor that look alike."""
         new, self._fingerprints = self._fingerprints, []
         if not new:
@@ -374,7 +374,8 @@ class PhotographImport:
         known = [each for row in self._rows.values() if row.sha256 not in self._new for each in self._known(row)]
         together = [*known, *new]
         paths = {sha256: row.image_path for sha256, row in self._rows.items()} | self._new
-        for pair in near_duplicate_pairs(together):
+        progress = partial(StageProgressed, COMPARISON)
+        for pair in near_duplicate_pairs(together, on_progress=lambda done, total: listen(progress(done, total))):
             if pair.second >= len(known):
                 first, second = (paths[together[position].photo_id] for position in (pair.first, pair.second))
                 yield ResemblingPhotographs(first, second, str(pair.kind))

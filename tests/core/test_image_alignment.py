@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -89,3 +90,12 @@ def test_every_check_of_the_splits_knows_a_crop(
     assert "crop" not in uncontaminated_index_ids([*fingerprints[3:], crop], [fingerprints[2]])
     held_out = dict.fromkeys("0123456789", "train") | {"10": "train", "11": "train", "2": "test"}
     assert "crop" in select_drafts([crop], fingerprints, held_out, DataRecipe()).left_out
+
+
+def test_progress_counts_up_to_all_thumbnails() -> None:
+    rng = np.random.default_rng(0)
+    thumbnails = [rng.integers(0, 255, THUMBNAIL_SIDE**2, dtype=np.uint8).tobytes() for _ in range(70)]
+    for others, total in ((None, 70), (thumbnails[:40], 110)):
+        told: list[tuple[int, int]] = []
+        aligned_pairs(thumbnails, others, lambda done, of, told=told: told.append((done, of)))  # type: ignore[misc]
+        assert told == sorted(told) and told[0] == (0, total) and told[-1] == (total, total) and len(told) > 3

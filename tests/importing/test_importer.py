@@ -194,8 +194,8 @@ def test_processes_give_the_same_result_as_one(store: Store, settings: Settings,
     card, seen = many(tmp_path / "card", 16), []
     PhotographImport(store, settings(workers=2)).run([card], seen.append)
     assert len(rows(store)) == 16
-    steps = [event.done for event in seen if isinstance(event, StageProgressed)]
-    assert steps == list(range(1, 17))
+    steps = [(event.stage, event.done) for event in seen if isinstance(event, StageProgressed)]
+    assert steps == [*(("import", number) for number in range(1, 17)), ("compare", 0), ("compare", 16)]
 
 
 KILLED = """
