@@ -22,29 +22,13 @@ from mondrian_core.mini.scene_critic import ANSEL, write_scene_critique
 from mondrian_core.ports import find_free_port
 from mondrian_core.rubric import DIMENSIONS
 from tests.serving.http.test_browser import chromium_of
+from tests.small_recipe import WHOLE_ANSWERS, small_recipe_toml
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(900)]
 ADVISOR = "imogen-cunningham"
 # The recipe that ten critiques choose, with the fewest steps that still train, judge and register.
-FEWEST_STEPS = """
-name = "small-set"
-[data]
-variants = 0
-[train]
-epochs = 1
-rank = 2
-answered_photographs = 0
-[evaluate]
-folds = 2
-rag = false
-compliance_photographs = 2
-constrained_photographs = 0
-edited_photographs = 0
-latency_pairs = 3
-latency_tokens = 8
-effect_photographs = 1
-"""
+FEWEST_STEPS = small_recipe_toml(name="small-set", evaluate={"folds": 2, **WHOLE_ANSWERS})
 SITE = """
 from pathlib import Path
 import mondrian_core.recipes
