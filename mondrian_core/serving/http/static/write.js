@@ -56,8 +56,13 @@ function say(words, failed = false) {
   status.classList.toggle("failed", failed);
 }
 
+// What is stored in the background doesn't hide why the critique is not saved: that holds while something is missing.
+function sayStored(words, failed = false) {
+  if (failed || !fieldsets.some((field) => field.classList.contains("missing"))) say(words, failed);
+}
+
 const storage = new EntryStorage({
-  address, readEntry, showEntry, say, key: `mondrian-write:${advisor}:${photograph}`,
+  address, readEntry, showEntry, say: sayStored, key: `mondrian-write:${advisor}:${photograph}`,
   stored: JSON.parse(desk.dataset.stored), conflict: document.getElementById("conflict"),
 });
 
