@@ -30,7 +30,7 @@ from mondrian_core.serving.http.responses import job_json, wants_html
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.jobs.score_history import job_scores
 from mondrian_core.store import CANCELED, COMPLETED, FAILED, QUEUED, RUNNING, Job
-from mondrian_core.store.critique_counts import is_complete_critique
+from mondrian_core.store.critique_counts import count_critiqued_photographs
 from mondrian_core.store.job_search import ORDERS, JobFilter, find_job_ids, modes_used
 
 PAGE_SIZE = 48
@@ -163,7 +163,7 @@ def _history_page(service: Service, wanted: HistoryQuery, jobs: list[Job], posit
         advisors=service.store.advisors(),
         modes_used=modes_used(service.store),
         orders=ORDERS,
-        written=sum(map(is_complete_critique, service.store.profiles())),
+        written=count_critiqued_photographs(service.store.profiles()),
         statuses=STATUSES,
         moment=format_moment,
     )

@@ -118,7 +118,7 @@ def test_photograph_has_critiques_by_models_and_by_people(client: TestClient, se
     assert client.get("/photographs?critiques=without").json()["total"] == 0
     assert client.get("/photographs?critiques=written").json()["total"] == 1
     told = client.get("/critiques", headers=PAGE).text
-    assert 'href="/photographs?critiques=written"' in told and "People wrote 1 more" in told
+    assert 'href="/photographs?critiques=written"' in told and "People wrote about 1 photograph:" in told
     assert client.get("/photographs?q=FRAME-2&advisor=ansel").json()["total"] == 1
     assert client.get("/photographs?portfolio=yes").json()["total"] == 0
     assert client.get(f"/photographs/{'0' * 64}", headers=PAGE).status_code == 404
