@@ -21,27 +21,11 @@ from PIL import Image
 
 from mondrian_core.ports import find_free_port
 from tests.git_files import ROOT, copy_tracked_files, tracked_files
+from tests.small_recipe import WHOLE_ANSWERS, small_recipe_toml
 
 pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 BLOCK = re.compile(r"^( *)```sh\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
-QUICK = """
-[data]
-variants = 0
-test_from = 8
-[train]
-epochs = 1
-rank = 2
-answered_photographs = 0
-[evaluate]
-rag = false
-compliance_photographs = 2
-edited_photographs = 0
-constrained_photographs = 0
-latency_pairs = 3
-latency_tokens = 8
-effect_photographs = 1
-"""
 # What is added so that the same command ends sooner. `make` takes ARGS from the environment.
 SHORTER = {
     "make demo": (
@@ -101,7 +85,7 @@ def commands() -> list[Command]:
 def newcomer(folder: Path) -> tuple[Path, dict[str, str]]:
     """A clone with the environment that `make` built, and what a fresh terminal has in its environment."""
     clone = copy_tracked_files(folder / "mondrian")
-    (clone / "quick.toml").write_text(QUICK)
+    (clone / "quick.toml").write_text(small_recipe_toml(data={"test_from": 8}, evaluate=WHOLE_ANSWERS))
     venv = clone / ".venv"
     here = Path(sys.prefix)
     shutil.copytree(here / "bin", venv / "bin", symlinks=True)
