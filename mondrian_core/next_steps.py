@@ -60,9 +60,10 @@ def unknown_advisor_step(wanted: str, known: Sequence[str]) -> str:
     )
 
 
-def import_photographs_step(advisor: str) -> str:
-    """What to do when an advisor has no photographs."""
-    return f"Import photographs: {quoted_command('import', 'FOLDER', '--advisor', advisor)}."
+def import_photographs_step(advisor: str, *, portfolio: bool = False) -> str:
+    """What to do when an advisor has no photographs; `portfolio`: none of the advisor's own work."""
+    words = ("import", "FOLDER", "--advisor", advisor, *(["--portfolio"] if portfolio else []))
+    return f"Import photographs{' of the portfolio' if portfolio else ''}: {quoted_command(*words)}."
 
 
 def write_critiques_step(advisor: str) -> str:

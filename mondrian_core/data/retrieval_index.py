@@ -77,7 +77,7 @@ def build_index(
     if not files:
         raise NothingToDo(
             f"'{advisor}' has no photographs to index.",
-            import_photographs_step(advisor),
+            import_photographs_step(advisor, portfolio=True),
         )
     complete = _complete(store, advisor, critic, profiled)
     todo = [each for each in files if each.sha256 not in complete]

@@ -19,7 +19,9 @@ from mondrian_core.next_steps import (
     runnable_commands,
     unknown_advisor_step,
 )
+from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.store import DimensionalProfile, Store
+from mondrian_core.store.photographs import Photographs
 
 
 @pytest.fixture
@@ -101,6 +103,20 @@ def test_named_commands_lead_from_photographs_to_a_training(
     status, said = run(["dataset", "--advisor", "ansel"], place, capsys)
     assert status == 1
     assert follow(said, capsys)[0] == 1  # link, which says that the record is unusable
+    _, said = run(["advisors", "show", "ansel"], place, capsys)
+    assert runnable_commands(said)[0][:3] == ["write", "--advisor", "ansel"], "an incomplete critique doesn't count"
+    with Store(place / "mondrian.db") as store:
+        (photograph,) = Photographs(store).find(advisor="ansel")
+        store.save_profile(
+            DimensionalProfile(
+                id="2",
+                advisor="ansel",
+                image_path=photograph.image_path,
+                scores=dict.fromkeys(DIMENSIONS, 7.0),
+                comments=dict.fromkeys(DIMENSIONS, "It holds."),
+                overall_grade="7.0",
+            )
+        )
     _, said = run(["advisors", "show", "ansel"], place, capsys)
     assert runnable_commands(said)[0][:3] == ["retrain", "--advisor", "ansel"]
 

@@ -135,7 +135,7 @@ def test_index_leaves_other_advisors_unchanged(tmp_path: Path, store: Store) -> 
 
 
 def test_index_without_photographs_has_nothing_to_do(tmp_path: Path) -> None:
-    with workspace_of(tmp_path, 0) as empty, pytest.raises(NothingToDo, match="source/advisor/<kind>/ansel/"):
+    with workspace_of(tmp_path, 0) as empty, pytest.raises(NothingToDo, match="--advisor ansel --portfolio"):
         build_index(empty, tmp_path, "ansel", Stub())
 
 

@@ -31,6 +31,7 @@ OTHER_VALUES: dict[str, Any] = {
     "constrained": False,
     "embed": True,
     "precedents": False,
+    "schema": {"type": "object"},
 }
 
 
@@ -93,6 +94,7 @@ def test_code_digest_covers_every_module(tmp_path: Path) -> None:
 # Keys that name the base without the digest of all software, with the reason.
 KEYS_WITHOUT_SOFTWARE = {
     "fingerprint": "it identifies the base itself",
+    "_prepared": "it hashes a photograph's file, whose fingerprint is the photograph's",
     "take_look": "it names the question that a year of looks asks; no answer is stored under it",
     "training_inputs_digest": "it names the code and the packages that training uses, which are fewer",
 }

@@ -153,7 +153,7 @@ def test_missing_adapter_error_names_the_next_command(registry: Registry, tmp_pa
     told = str(caught.value)
     assert "valid advisor ID" not in told
     expected = {
-        "nothing": f"there is none in {tmp_path / 'empty'}). Train one: `mondrian retrain --advisor ansel`",
+        "nothing": f"there is none in {tmp_path / 'empty'}). Train an adapter: `mondrian retrain --advisor ansel`",
         "unpromoted": f"mondrian adapters promote --adapters {registry.root} --advisor ansel --version v0002`",
         "overlooked": f"There are adapters in {tmp_path / 'other'}",
     }
