@@ -163,7 +163,7 @@ class _Cleaner:
         return chunk[:text_at] + (zlib.compress(part.buffer) if compressed else bytes(part.buffer))
 
     def clean_found(self, exif: bytes, xmp: bytes) -> None:
-        """Metadata that a decoder found, where it stands in the file: HEIC stores it in one piece.
+        """Metadata that a decoder found, at its place in the file: HEIC stores it in one piece.
 
         Only the start of EXIF data is searched for, because the decoder changes the orientation in it.
         """

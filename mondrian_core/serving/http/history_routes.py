@@ -52,7 +52,7 @@ _Rating = Annotated[Annotated[int, Field(ge=1, le=5)] | None, BeforeValidator(_n
 
 
 class HistoryQuery(BaseModel):
-    """What to show of the history; an empty value is no condition."""
+    """What to show of the history; an empty value sets no condition."""
 
     model_config = ConfigDict(extra="ignore")
 

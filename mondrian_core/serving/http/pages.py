@@ -87,7 +87,7 @@ def command_markup(text: str) -> Markup:
 
 
 def with_commands(text: str) -> Markup:
-    """Sentences as HTML, with what stands in backticks as commands. A backtick without a second one stays."""
+    """Sentences as HTML, with the text in backticks as commands. A backtick without a second one stays."""
     parts = _IN_BACKTICKS.split(text)
     return Markup("").join(command_markup(part) if number % 2 else part for number, part in enumerate(parts))
 

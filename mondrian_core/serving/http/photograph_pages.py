@@ -40,7 +40,7 @@ _Sha256 = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 
 
 class PhotographQuery(BaseModel):
-    """Which photographs to show; an empty value is no condition."""
+    """Which photographs to show; an empty value sets no condition."""
 
     model_config = ConfigDict(extra="ignore")
 
