@@ -24,6 +24,7 @@ from mondrian_core.store import DimensionalProfile, Store
 from mondrian_core.store.photographs import Photograph, Photographs
 from tests.core.test_runs import write_run
 from tests.serving.http.test_browser import DESK, PHONE, assert_fits, browser, drop, page, texts  # noqa: F401
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 Start = Callable[..., Any]
@@ -133,6 +134,8 @@ def test_axe_finds_nothing_on_any_page(
     address = f"http://127.0.0.1:{filled.port}"
     found = crawl(address, routes, filled.unlinked)
     assert sorted(set(routes) - set(found) - OTHERWISE) == [], "no page links to these; add one of each to `unlinked`"
+    # pages that show photographs reload once those under source/ are recorded
+    wait_until(lambda: not httpx.get(f"{address}/photographs/recording").json()["at_work"], "the photographs' rows")
     for name, path in found.items():
         page.goto(address + path, wait_until="networkidle")
         for scheme in ("light", "dark"):
