@@ -91,7 +91,7 @@ def test_exif_setting_enables_camera_facts(settings: Settings, fake_engine: Any,
     assert not Image.open(io.BytesIO(served)).getexif()
     kept = [path.read_bytes() for path in (settings.root / "analysis_md").iterdir()]
     assert result.camera["camera"] == "Camera of somebody" and result.camera["focal_length"] == "35 mm"
-    assert result.taken_at == "2026-05-17T04:12:00", "people see it beside the critique"
+    assert result.taken_at == "2026-05-17T04:12:00", "people see it next to the critique"
     assert not any(secret in str(result) for secret in (PLACE, "GPS", "'Somebody'"))
     everything = (
         str(asked)
