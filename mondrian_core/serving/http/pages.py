@@ -63,6 +63,8 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # A script reads what a template gave it in the order of the Python value: by default Jinja sorts the keys.
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     environment.globals.update(
         titles=DIMENSION_TITLES,
         dimensions=DIMENSIONS,

@@ -23,7 +23,9 @@ if (form) {
   const isHidden = (path) => path.split("/").some((part) => part.startsWith("."));
 
   function summarize() {
-    const parts = Object.entries(counts).map(([outcome, count]) => `${count.toLocaleString()} ${outcomes[outcome]}`);
+    // in the order of the outcomes: two files are on their way at once, and either may be answered first
+    const parts = Object.entries(outcomes).filter(([outcome]) => counts[outcome])
+      .map(([outcome, title]) => `${counts[outcome].toLocaleString()} ${title}`);
     if (skipped) parts.push(`${skipped.toLocaleString()} other ${skipped === 1 ? "file" : "files"} left alone`);
     const state = finished < total ? `${finished.toLocaleString()} of ${total.toLocaleString()}` : "Done";
     element("summary").textContent = `${state}: ${parts.join(", ") || "nothing yet"}.`;
