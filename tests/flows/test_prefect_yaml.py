@@ -30,6 +30,7 @@ PROMISED = {
     "index/portfolio",
     "synthesize/manual",
     "backup/scheduled",
+    "prune/scheduled",
 }
 
 
