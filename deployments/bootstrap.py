@@ -116,7 +116,7 @@ def _ensure_server(
     on_message(f"starting the Prefect server at {where}; its UI asks for the password in {auth_string_path(settings)}")
     command = [sys.executable, "-m", "deployments.server", "--port", str(place.port)]
     server = processes.start_process(
-        SERVER, command, environment=place.environment(), folder=ROOT, log=place.home / "server.log"
+        SERVER, command, environment=place.server_environment(), folder=ROOT, log=place.home / "server.log"
     )
     started.append(server)
     _record(place, [*left, server])

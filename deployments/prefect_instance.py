@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from mondrian_core import ports
-from mondrian_core.errors import PrefectUnavailable
+from mondrian_core.errors import BadInput, PrefectUnavailable
 from mondrian_core.prefect_server import prefect_client_variables, prefect_home, read_auth_string
 from mondrian_core.settings import Settings
 
@@ -98,6 +99,10 @@ class PrefectInstance:
             "PREFECT_CLI_PROMPT": "false",
         }
 
+    def server_environment(self) -> dict[str, str]:
+        """Environment of the server: it alone learns where its database and Redis are, and their passwords."""
+        return {**self.environment(), **server_storage_variables(self.settings)}
+
     def _mondrian(self) -> dict[str, str]:
         settings = self.settings
         return {
@@ -107,6 +112,33 @@ class PrefectInstance:
             # the interpreter's folder first, so that a worker finds `prefect` without an activated environment
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         }
+
+
+def server_storage_variables(settings: Settings) -> dict[str, str]:
+    """Prefect's variables for PostgreSQL (MONDRIAN_PREFECT_DATABASE) and Redis (MONDRIAN_PREFECT_REDIS).
+
+    Raises:
+        BadInput: Redis is configured and prefect-redis isn't installed.
+    """
+    variables = {}
+    if settings.prefect_database:
+        address = settings.prefect_database.partition("://")[2]
+        variables["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = f"postgresql+asyncpg://{address}"
+    if settings.prefect_redis:
+        if find_spec("prefect_redis") is None:
+            raise BadInput(
+                "MONDRIAN_PREFECT_REDIS is set, but prefect-redis is not installed.",
+                "Install it with `pip install 'mondrian[redis]'`, in a checkout with `pip install -e '.[redis]'`.",
+            )
+        variables |= {
+            "PREFECT_SERVER_EVENTS_MESSAGING_BROKER": "prefect_redis.messaging",
+            "PREFECT_SERVER_EVENTS_MESSAGING_CACHE": "prefect_redis.messaging",
+            "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "prefect_redis.ordering",
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect_redis.lease_storage",
+            "PREFECT_REDIS_MESSAGING_URL": settings.prefect_redis,
+            "PREFECT_SERVER_DOCKET_URL": settings.prefect_redis,
+        }
+    return variables
 
 
 def set_prefect_home(settings: Settings) -> None:

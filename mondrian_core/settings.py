@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from mondrian_core.errors import BadInput, NoWorkspace
 
 ADVISOR_ID = re.compile(r"[a-z0-9_-]{1,64}")
+MACHINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")  # part of the names of workers, queues and deployments
 ALL_ADVISORS = "all"  # no advisor's ID: it stands for all of them
 METAL_BASE_MODEL = "mlx-community/Qwen3-VL-4B-Instruct-4bit"
 MINI_BASE_MODEL = "mini"
@@ -56,6 +57,21 @@ class Settings(BaseSettings):
     prefect_api: str | None = Field(default=None, validation_alias=_env("PREFECT_API_URL"))
     prefect_auth: str | None = Field(default=None, validation_alias=_env("PREFECT_API_AUTH_STRING"), repr=False)
     prefect_port: int | None = Field(default=None, ge=1, le=65535, validation_alias=_env("MONDRIAN_PREFECT_PORT"))
+    prefect_database: str | None = Field(
+        default=None,
+        pattern=r"^postgresql(\+asyncpg)?://",
+        validation_alias=_env("MONDRIAN_PREFECT_DATABASE"),
+        repr=False,
+    )
+    prefect_redis: str | None = Field(
+        default=None, pattern=r"^rediss?://", validation_alias=_env("MONDRIAN_PREFECT_REDIS"), repr=False
+    )
+    prefect_host: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9.:-]+$", validation_alias=_env("MONDRIAN_PREFECT_HOST")
+    )
+    machine: str | None = Field(
+        default=None, pattern=f"^{MACHINE_NAME.pattern}$", validation_alias=_env("MONDRIAN_MACHINE")
+    )
     service_token: str | None = Field(default=None, min_length=16, validation_alias=_env("MONDRIAN_SERVICE_TOKEN"))
     accelerator_lock: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_ACCELERATOR_LOCK"))
     log_level: str = Field(default="INFO", validation_alias=_env("MONDRIAN_LOG_LEVEL"))
