@@ -31,6 +31,7 @@ PROMISED = {
     "index/portfolio",
     "synthesize/drafts",
     "backup/scheduled",
+    "prune/scheduled",
 }
 
 
