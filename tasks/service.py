@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 from prefect import task
@@ -25,9 +24,7 @@ from mondrian_core.errors import BadInput, Broken
 from mondrian_core.files import read_json, write_json
 from mondrian_core.markdown import escape_markdown, markdown_table
 from mondrian_core.settings import Settings
-from mondrian_core.stages import StageContext
 from tasks import artifact_pages, processes
-from tasks.artifact_pages import ServedPage
 from tasks.processes import ManagedProcess
 from tasks.reporting import artifact_key, publish_markdown_artifact
 
@@ -79,29 +76,6 @@ def recorded_service(settings: Settings) -> tuple[ManagedProcess, ServeOptions] 
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     return (process, ServeOptions(**known)) if process else None
-
-
-def run_page(context: StageContext, *, report: bool = False) -> ServedPage:
-    """The page of a run, or its evaluation report, in the service of the run's workspace."""
-    path = f"/runs/{quote(context.run, safe='')}{'/report' if report else ''}"
-    command = f"mondrian runs show {context.run}{' --open' if report else ''}"
-    return ServedPage(path=path, command=command, address=_known_address(context))
-
-
-def version_page(context: StageContext, version: str) -> ServedPage:
-    """The page of a version in the service of the run's workspace."""
-    path = f"/registry/{context.advisor}/{quote(version, safe='')}"
-    command = f"mondrian adapters show {version} --advisor {context.advisor}"
-    return ServedPage(path=path, command=command, address=_known_address(context))
-
-
-def _known_address(context: StageContext) -> str | None:
-    """Base URL of the workspace's service for a browser on this machine; None when none was started or it has ended."""
-    known = recorded_service(Settings(workspace=context.root))
-    if known is None or not known[0].alive:
-        return None
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(known[1].host, known[1].host)
-    return f"http://{host}:{known[1].port}"
 
 
 def stop_service(settings: Settings) -> bool:

@@ -8,7 +8,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from mondrian_core.errors import BadAdapter, BadInput, ChampionChanged, DiskFull, GateFailed, NothingToDo
+from mondrian_core.errors import (
+    AlreadyChampion,
+    BadAdapter,
+    BadInput,
+    ChampionChanged,
+    DiskFull,
+    GateFailed,
+    NothingToDo,
+)
 from mondrian_core.events import StageNotice
 from mondrian_core.files import write_json
 from mondrian_core.gate_strictness import loosened_text
@@ -66,7 +74,7 @@ class Registry(VersionRegistration, LookLedger):
             ChampionChanged: another writer was first; nothing has changed.
             GateFailed: its gates failed and it is not `forced` with a reason.
             BadAdapter: it is damaged, and in quarantine now.
-            NothingToDo: it is the champion already.
+            AlreadyChampion: it is the champion already.
         """
         if extra_files:
             self.require_rollout_support()
@@ -77,7 +85,7 @@ class Registry(VersionRegistration, LookLedger):
             _require_champion(snapshot, advisor, expected)
             chosen = self._get(store, snapshot, version)
             if chosen.version == snapshot.champion and snapshot.pointer_error is None:
-                raise NothingToDo(f"{version} is the champion of '{advisor}' already.", "Nothing was changed.")
+                raise AlreadyChampion(f"{version} is the champion of '{advisor}' already.", "Nothing was changed.")
             _require_promotable(chosen, forced, reason)
             self._require_sound(store, snapshot, chosen, problems, actor)
             for name, values in (extra_files or {}).items():
