@@ -13,8 +13,11 @@ import yaml
 
 from deployments.prefect_instance import ACCELERATOR_LIMIT, POOL, ROOT, PrefectInstance
 from mondrian_core.errors import PrefectUnavailable
+from mondrian_core.rollout import update_rollout_schedule
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from prefect.client.orchestration import SyncPrefectClient
 
 QUEUES = {"control": 1, "serving": 2, "data": 5, "accelerator": 10}  # priority: the lower number goes first
@@ -25,6 +28,12 @@ JOB_TEMPLATE: dict[str, Any] = {
     "job_configuration": {"stream_output": True},
     "variables": {"type": "object", "properties": {}, "additionalProperties": False},
 }
+# Names of earlier releases, with the flow that tells them from a user's deployment of the same name.
+FORMER_DEPLOYMENTS = {
+    "evaluate/manual": "flows/evaluate.py:evaluate_flow",
+    "synthesize/manual": "flows/synthesize.py:synthesize_flow",
+}
+ACTIVE_STATES = ("PENDING", "RUNNING", "CANCELLING", "PAUSED")
 
 
 def prefect_client(place: PrefectInstance) -> SyncPrefectClient:
@@ -46,6 +55,8 @@ def set_up_prefect(place: PrefectInstance) -> None:
         deploy_all(place)
         _drop_removed_schedules(client)
         _remove_obsolete_limits(client)
+        _remove_former_deployments(client)
+    update_rollout_schedule(place.settings, report_ended=True)
 
 
 def _ensure_pool(client: SyncPrefectClient) -> None:
@@ -92,6 +103,34 @@ def _remove_obsolete_limits(client: SyncPrefectClient) -> None:
             deployment = client.read_deployment_by_name(wanted["full_name"])
             if deployment.global_concurrency_limit is not None:
                 client.update_deployment(deployment.id, DeploymentUpdate(concurrency_limit=None))
+
+
+def _remove_former_deployments(client: SyncPrefectClient) -> None:
+    """Delete deployments under names of earlier releases, except one with runs that have not ended.
+
+    A deployment that prefect.yaml declares stays, and so does any other deployment of a user.
+    """
+    from prefect.exceptions import ObjectNotFound
+
+    declared = {wanted["full_name"] for wanted in declared_deployments()}
+    for name, entrypoint in FORMER_DEPLOYMENTS.items():
+        if name in declared:
+            continue
+        with suppress(ObjectNotFound):
+            deployment = client.read_deployment_by_name(name)
+            if deployment.entrypoint == entrypoint and not _has_unfinished_runs(client, deployment.id):
+                client.delete_deployment(deployment.id)
+
+
+def _has_unfinished_runs(client: SyncPrefectClient, deployment: UUID) -> bool:
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterState
+    from prefect.client.schemas.filters import FlowRunFilterStateType as OfType
+    from prefect.client.schemas.objects import StateType
+
+    unfinished = OfType(any_=[StateType(name) for name in ("SCHEDULED", *ACTIVE_STATES)])
+    chosen = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
+    runs = FlowRunFilter(state=FlowRunFilterState(type=unfinished))
+    return bool(client.read_flow_runs(flow_run_filter=runs, deployment_filter=chosen, limit=1))
 
 
 def deploy_all(place: PrefectInstance) -> None:

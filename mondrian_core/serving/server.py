@@ -16,6 +16,7 @@ from mondrian_core.files import make_private_folder, restrict_to_owner
 from mondrian_core.pixel_files import PixelFileCache
 from mondrian_core.ports import port_owner
 from mondrian_core.registry import Registry
+from mondrian_core.rollout import activate_rollout_schedule
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters, require_adapter
 from mondrian_core.serving.critique.adapter_smoke_check import AdapterSmokeCheck
 from mondrian_core.serving.critique.adapter_source import ServedAdapter, find_adapter_source
@@ -177,7 +178,7 @@ def build_service(
         pixel_files=pixel_files,
     )
 
-    guard = RollbackGuard(store, adapters, listen)
+    guard = RollbackGuard(store, adapters, listen, lambda: activate_rollout_schedule(settings))
 
     def on_finished(job: Job) -> None:
         metrics.record_job(job)

@@ -80,12 +80,21 @@ def test_make_up_again_keeps_processes_and_removes_what_earlier_versions_left(
         client.update_deployment(deployment.id, DeploymentUpdate(concurrency_limit=1))
         client.upsert_global_concurrency_limit_by_name("accelerator", 1)
         assert len(client.read_deployment_by_name("retrain/scheduled").schedules) == 2
+        evaluate, synthesize = (client.read_flow_by_name(name).id for name in ("evaluate", "synthesize"))
+        client.create_deployment(evaluate, "manual", entrypoint="flows/evaluate.py:evaluate_flow")
+        client.create_deployment(evaluate, "of-anna", entrypoint="flows/evaluate.py:evaluate_flow")
+        theirs = client.create_deployment(synthesize, "manual", entrypoint="elsewhere.py:their_flow")
 
         again = bring_up(settings)
 
         assert (again.started, again.processes, again.place.port) == ((), machine.processes, machine.place.port)
         deployment = client.read_deployment_by_name("retrain/scheduled")
         assert [each.slug for each in deployment.schedules] == ["weekly-ansel"]
+        left = {each.name for each in client.read_deployments() if each.flow_id == evaluate}
+        assert left == {"version", "of-anna"}, "a former name goes, a user's own deployment stays"
+        assert client.read_deployment(theirs).name == "manual", "that it has a former name doesn't make it ours"
+        for name in ("evaluate/of-anna", "synthesize/manual"):
+            client.delete_deployment(client.read_deployment_by_name(name).id)
         assert deployment.global_concurrency_limit is None
         assert client.read_automations() == []
         assert "accelerator" not in [each.name for each in client.read_global_concurrency_limits(limit=100, offset=0)]

@@ -16,6 +16,7 @@ from prefect.utilities.schema_tools import validate
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mondrian_core.recipes import TrainRecipe, common_fields
+from mondrian_core.rollout import ROLLOUT_DEPLOYMENT
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
@@ -24,11 +25,11 @@ PROMISED = {
     "promote/manual",
     "rollback/manual",
     "rollout/advance",
-    "evaluate/manual",
+    "evaluate/version",
     "serve/local",
     "serve/stop",
     "index/portfolio",
-    "synthesize/manual",
+    "synthesize/drafts",
     "backup/scheduled",
 }
 
@@ -46,7 +47,7 @@ class Schedule(Strict):
     slug: str = Field(pattern=r"^[a-z0-9-]+$")
     cron: str = Field(pattern=r"^(\S+ ){4}\S+$")
     timezone: str
-    active: bool
+    active: bool | None = None  # None: decided at run time, and left alone by `prefect deploy`
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -138,6 +139,17 @@ def test_retraining_has_a_weekly_schedule() -> None:
     weekly = next(each for each in FILE.deployments if each.full_name == "retrain/scheduled").schedules
     assert [schedule.parameters["advisor"] for schedule in weekly] == ["ansel"]
     assert weekly[0].active and weekly[0].cron.split()[-1] != "*"
+
+
+def test_only_the_rollout_check_has_a_schedule_that_the_program_switches() -> None:
+    switched = [each.full_name for each in FILE.deployments if any(times.active is None for times in each.schedules)]
+    assert switched == [ROLLOUT_DEPLOYMENT]
+
+
+def test_every_deployment_has_one_topic() -> None:
+    topics = {"data", "training", "evaluation", "promotion", "serving", "maintenance"}
+    assert {each.full_name: each.tags for each in FILE.deployments if {*each.tags[1:]} - topics} == {}
+    assert all(each.tags[0] == "mondrian" and len(each.tags) == 2 for each in FILE.deployments)
 
 
 def test_prefect_yaml_has_no_absolute_paths() -> None:
