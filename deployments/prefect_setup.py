@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from deployments.automations import apply_automations, declared_automations
 from deployments.prefect_instance import ACCELERATOR_LIMIT, POOL, ROOT, PrefectInstance
+from mondrian_core.domain_events import EventServer, begin_relay, relay_now
 from mondrian_core.errors import PrefectUnavailable
 from mondrian_core.rollout import update_rollout_schedule
 
@@ -34,7 +36,6 @@ FORMER_DEPLOYMENTS = {
     "evaluate/manual": "flows/evaluate.py:evaluate_flow",
     "synthesize/manual": "flows/synthesize.py:synthesize_flow",
 }
-ACTIVE_STATES = ("PENDING", "RUNNING", "CANCELLING", "PAUSED")
 
 
 def prefect_client(place: PrefectInstance) -> SyncPrefectClient:
@@ -45,10 +46,11 @@ def prefect_client(place: PrefectInstance) -> SyncPrefectClient:
 
 
 def set_up_prefect(place: PrefectInstance) -> None:
-    """Create or correct the work pool and its queues, then apply prefect.yaml.
+    """Create or correct the work pool and its queues, apply prefect.yaml and the automations, and send waiting events.
 
     Raises:
         PrefectUnavailable: prefect.yaml can't be applied.
+        BadInput: MONDRIAN_NOTIFICATIONS names no notification block.
     """
     with prefect_client(place) as client:
         _ensure_pool(client)
@@ -57,7 +59,11 @@ def set_up_prefect(place: PrefectInstance) -> None:
         _drop_removed_schedules(client)
         _remove_obsolete_limits(client)
         _remove_former_deployments(client)
+        flows = {wanted["full_name"].partition("/")[0] for wanted in declared_deployments()}
+        apply_automations(client, declared_automations(client, place.settings.notifications, sorted(flows)))
     update_rollout_schedule(place.settings, report_ended=True)
+    begin_relay(EventServer(place.api, place.auth))
+    relay_now(place.settings, None)
 
 
 def _ensure_pool(client: SyncPrefectClient) -> None:
@@ -126,9 +132,9 @@ def _remove_former_deployments(client: SyncPrefectClient) -> None:
 def _has_unfinished_runs(client: SyncPrefectClient, deployment: UUID) -> bool:
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterState
     from prefect.client.schemas.filters import FlowRunFilterStateType as OfType
-    from prefect.client.schemas.objects import StateType
+    from prefect.client.schemas.objects import TERMINAL_STATES, StateType
 
-    unfinished = OfType(any_=[StateType(name) for name in ("SCHEDULED", *ACTIVE_STATES)])
+    unfinished = OfType(any_=[each for each in StateType if each not in TERMINAL_STATES])
     chosen = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
     runs = FlowRunFilter(state=FlowRunFilterState(type=unfinished))
     return bool(client.read_flow_runs(flow_run_filter=runs, deployment_filter=chosen, limit=1))

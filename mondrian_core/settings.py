@@ -26,6 +26,7 @@ ROLES = ("control", "serving", "data", "accelerator")  # of a machine of a share
 ALL_ADVISORS = "all"  # no advisor's ID: it stands for all of them
 METAL_BASE_MODEL = "mlx-community/Qwen3-VL-4B-Instruct-4bit"
 MINI_BASE_MODEL = "mini"
+DESKTOP_NOTIFICATIONS, NO_NOTIFICATIONS = "desktop", "none"  # MONDRIAN_NOTIFICATIONS; otherwise a Prefect block
 REGISTRY_CACHE_SUBFOLDER = "registries"  # folder of the cache
 
 AnalysisMode = Literal["baseline", "rag", "lora"]
@@ -82,6 +83,12 @@ class Settings(BaseSettings):
     )
     service_token: str | None = Field(default=None, min_length=16, validation_alias=_env("MONDRIAN_SERVICE_TOKEN"))
     accelerator_lock: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_ACCELERATOR_LOCK"))
+    growth_step: int = Field(default=10, ge=1, le=1_000_000, validation_alias=_env("MONDRIAN_GROWTH_STEP"))
+    notifications: str = Field(
+        default=DESKTOP_NOTIFICATIONS,
+        pattern=r"^(desktop|none|[a-z0-9-]+/[a-z0-9-]+)$",
+        validation_alias=_env("MONDRIAN_NOTIFICATIONS"),
+    )
     log_level: str = Field(default="INFO", validation_alias=_env("MONDRIAN_LOG_LEVEL"))
 
     def __init__(self, **values: Any) -> None:
