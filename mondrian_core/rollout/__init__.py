@@ -5,12 +5,18 @@ assignment      which photographs the candidate answers
 observation     counts from the jobs table
 faults          failures that neither arm caused
 decision_rules  decide_rollout(rollout, observed, now)
+check_schedule  Prefect's schedule of the check, active only while a rollout is
 rollout_store   rollout.json next to the registry's pointer
 shadow          answers for comparison only
 traffic         requests per day, and the plan that suits them
 """
 
 from mondrian_core.rollout.assignment import is_in_share
+from mondrian_core.rollout.check_schedule import (
+    ROLLOUT_DEPLOYMENT,
+    activate_rollout_schedule,
+    update_rollout_schedule,
+)
 from mondrian_core.rollout.decision_rules import decide_rollout, rollout_after_decision
 from mondrian_core.rollout.faults import FAULT_KEY, Fault, is_external_fault, job_fault
 from mondrian_core.rollout.observation import RolloutRequest, count_observations, is_failed_answer, rollout_requests
@@ -44,6 +50,7 @@ from mondrian_core.rollout.traffic import requests_per_day, rollout_plan_for_tra
 
 __all__ = [
     "FAULT_KEY",
+    "ROLLOUT_DEPLOYMENT",
     "SERVICE_ACTOR",
     "Advance",
     "Fault",
@@ -58,6 +65,7 @@ __all__ = [
     "RolloutStart",
     "RolloutStep",
     "ShadowRequest",
+    "activate_rollout_schedule",
     "active_rollout",
     "apply_rollout_decision",
     "check_rollout",
@@ -79,4 +87,5 @@ __all__ = [
     "rollout_requests",
     "set_rollout_share",
     "start_rollout",
+    "update_rollout_schedule",
 ]

@@ -16,7 +16,7 @@ from mondrian_core.files import make_private_folder, restrict_to_owner
 from mondrian_core.pixel_files import PixelFileCache
 from mondrian_core.ports import port_owner
 from mondrian_core.registry import Registry
-from mondrian_core.rollout import is_failed_answer
+from mondrian_core.rollout import activate_rollout_schedule, is_failed_answer
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters, require_adapter
 from mondrian_core.serving.critique.adapter_smoke_check import AdapterSmokeCheck
 from mondrian_core.serving.critique.adapter_source import ServedAdapter, find_adapter_source
@@ -179,7 +179,8 @@ def build_service(
         pixel_files=pixel_files,
     )
 
-    guard, event_relay = RollbackGuard(store, adapters, listen), ServiceEventRelay(settings, listen)
+    guard = RollbackGuard(store, adapters, listen, lambda: activate_rollout_schedule(settings))
+    event_relay = ServiceEventRelay(settings, listen)
 
     def on_finished(job: Job) -> None:
         metrics.record_job(job)
