@@ -17,16 +17,21 @@ ROOT = Path(__file__).resolve().parent.parent
 POOL = "apple-silicon"
 ACCELERATOR_LIMIT = "accelerator"
 HOST = "127.0.0.1"
+EVERY_INTERFACE = "0.0.0.0"  # only where MONDRIAN_PREFECT_HOST says that other machines come
 ALLOWED_HOSTS = (HOST, "localhost")  # accepted Host headers
 DEFAULT_PORT = 4200
 
 
 @dataclass(frozen=True)
 class PrefectInstance:
-    """A workspace's Prefect: its home folder and the port of its server."""
+    """A workspace's Prefect: its home folder and the port of its server.
+
+    `shared_url` is the address, without /api, of a server elsewhere that this workspace has joined.
+    """
 
     settings: Settings
     port: int
+    shared_url: str | None = None
 
     @property
     def home(self) -> Path:
@@ -36,7 +41,7 @@ class PrefectInstance:
     @property
     def ui(self) -> str:
         """Address of the UI."""
-        return f"http://{HOST}:{self.port}"
+        return self.shared_url or f"http://{HOST}:{self.port}"
 
     @property
     def api(self) -> str:
@@ -67,7 +72,7 @@ class PrefectInstance:
     @property
     def origins(self) -> tuple[str, ...]:
         """The server's own origins, as a browser sends them."""
-        return tuple(f"http://{host}:{self.port}" for host in ALLOWED_HOSTS)
+        return tuple(f"http://{host}:{self.port}" for host in allowed_hosts(self.settings))
 
     def environment(self) -> dict[str, str]:
         """Environment of the server, the worker and the runs, without the user's own Prefect settings."""
@@ -101,7 +106,8 @@ class PrefectInstance:
 
     def server_environment(self) -> dict[str, str]:
         """Environment of the server: it alone learns where its database and Redis are, and their passwords."""
-        return {**self.environment(), **server_storage_variables(self.settings)}
+        host = {"MONDRIAN_PREFECT_HOST": self.settings.prefect_host} if self.settings.prefect_host else {}
+        return {**self.environment(), **host, **server_storage_variables(self.settings)}
 
     def _mondrian(self) -> dict[str, str]:
         settings = self.settings
@@ -109,9 +115,16 @@ class PrefectInstance:
             "MONDRIAN_WORKSPACE": str(settings.root),
             "MONDRIAN_ADAPTERS": str(settings.adapters_root),
             "MONDRIAN_BASE_MODEL": settings.base,
+            "MONDRIAN_ROLES": ",".join(settings.roles),
+            "MONDRIAN_CHECKOUT": str(ROOT),  # prefect.yaml's pull step: each worker runs its own checkout
             # the interpreter's folder first, so that a worker finds `prefect` without an activated environment
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         }
+
+
+def allowed_hosts(settings: Settings) -> tuple[str, ...]:
+    """Host headers that the server accepts: this machine's, and MONDRIAN_PREFECT_HOST."""
+    return (*ALLOWED_HOSTS, *([settings.prefect_host] if settings.prefect_host else []))
 
 
 def server_storage_variables(settings: Settings) -> dict[str, str]:

@@ -1,12 +1,15 @@
-"""Emit domain events from a flow run, each once."""
+"""Emit domain events from a flow run, each once; and relay what a run changed."""
 
 from __future__ import annotations
 
+from filelock import Timeout
+from prefect import runtime
 from prefect.logging import get_logger
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
-from mondrian_core.domain_events import DomainEvent, EventServer
-from mondrian_core.errors import PrefectUnavailable
+from mondrian_core.domain_events import DomainEvent, EventServer, relay_events
+from mondrian_core.errors import MondrianError, PrefectUnavailable
+from tasks.run_context import settings_from_parameters
 
 
 def emit_event_once(event: DomainEvent) -> bool:
@@ -23,6 +26,22 @@ def emit_event_once(event: DomainEvent) -> bool:
     except PrefectUnavailable as error:
         get_logger(__name__).warning("The event %s was not sent. %s", event.name, error)
         return False
+
+
+def relay_run_events() -> None:
+    """At the end of a flow run: send the events of its advisor, or of everybody. Its errors end no run."""
+    given = runtime.flow_run.get_parameters() or {}
+    server, advisor = current_event_server(), given.get("advisor")
+    if server is None:
+        return
+    try:
+        settings = settings_from_parameters(given.get("workspace"), given.get("adapters"))
+        sent = relay_events(settings, server, [advisor] if advisor else None)
+    except (MondrianError, OSError, Timeout) as error:
+        get_logger(__name__).warning("Events were not sent; a later run sends them. %s", error)
+        return
+    for event in sent:
+        get_logger(__name__).info("sent the event %s: %s", event.name, event.title)
 
 
 def current_event_server() -> EventServer | None:

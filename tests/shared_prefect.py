@@ -2,7 +2,7 @@
 
 `shared_prefect(folder)` starts all of it on free ports and stops it again. `postgres` and `redis` can be stopped and
 started in between; they keep their port and their data. `add_machine` starts one more machine: its own home,
-workspace and checkout, in folders of its own.
+workspace and checkout, in folders of its own, with the workers that `mondrian join` starts there.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from typing import Any
 
 import pytest
 
-from deployments import prefect_setup
-from deployments.bootstrap import RunningPrefect, bring_up, take_down
-from deployments.prefect_instance import POOL, PrefectInstance
+from deployments.bootstrap import RunningPrefect, bring_up, recorded_processes, take_down
+from deployments.prefect_instance import PrefectInstance
 from mondrian_core.ports import find_free_port
 from mondrian_core.settings import Settings
-from tasks import liveness, processes
+from tasks import processes
 from tasks.processes import ManagedProcess
 from tests.waiting import wait_until
 
@@ -147,13 +146,11 @@ class SharedMachine:
         name: of the machine and its worker.
         folder: has its `home`, `workspace` and `checkout`.
         environment: what its shell has.
-        workers: the processes that it started.
     """
 
     name: str
     folder: Path
     environment: Mapping[str, str]
-    workers: list[ManagedProcess] = field(default_factory=list)
 
     @property
     def settings(self) -> Settings:
@@ -169,10 +166,10 @@ class SharedMachine:
         """Its Prefect home: run locks and logs."""
         return self.folder / "workspace" / ".prefect"
 
-    def prefect_environment(self, place: PrefectInstance) -> dict[str, str]:
-        """Its Prefect variables: those of the server's machine, with a home of its own."""
-        found = {name: value for name, value in place.environment().items() if name.startswith("PREFECT_")}
-        return {**found, "PREFECT_HOME": str(self.home)}
+    @property
+    def workers(self) -> list[ManagedProcess]:
+        """Its running workers."""
+        return [process for process in recorded_processes(self.settings) if process.alive]
 
     def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `mondrian WORDS` on this machine, from its checkout."""
@@ -205,13 +202,13 @@ class SharedPrefect:
         return self.running.place
 
     def add_machine(
-        self, name: str, roles: Sequence[str] = ("accelerator", "control"), more: Mapping[str, str] | None = None
+        self, name: str, roles: Sequence[str] = ("accelerator",), more: Mapping[str, str] | None = None
     ) -> SharedMachine:
-        """Start a worker from its own checkout, home and workspace.
+        """Start one more machine: `mondrian join` from its own checkout, home and workspace.
 
         Args:
             name: of the machine, and of its folder.
-            roles: the work queues that it serves.
+            roles: of the machine.
             more: further environment variables of its shell.
         """
         folder = self.folder / name
@@ -238,23 +235,16 @@ class SharedPrefect:
             },
         )
         self.machines.append(machine)
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
-        worker = processes.start_process(
-            "prefect worker",
-            [*command, "--name", name, *(word for role in roles for word in ("--work-queue", role))],
-            environment={**machine.environment, **machine.prefect_environment(self.place)},
-            folder=folder / "checkout",
-            log=machine.home / "worker.log",
-        )
-        machine.workers.append(worker)
-        prefect_setup.wait_for_worker(self.place, name)
+        password = folder / "auth-string"
+        password.write_text(self.place.auth)
+        chosen = [word for role in roles for word in ("--role", role)]
+        machine.run("join", self.place.ui, "--name", name, "--auth-file", str(password), "--no-service", *chosen)
         return machine
 
     def stop_machines(self) -> None:
         """Stop the workers of all machines, then everything of the server's machine."""
         for machine in self.machines:
-            for process in [*machine.workers, *liveness.live_run_processes(machine.home)]:
-                processes.stop_process(process)
+            take_down(machine.settings)
         take_down(self.settings)
 
 

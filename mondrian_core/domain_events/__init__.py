@@ -11,6 +11,8 @@ from mondrian_core.domain_events.event import (
     DomainEvent,
 )
 from mondrian_core.domain_events.event_server import EventServer
+from mondrian_core.domain_events.history_events import history_events
+from mondrian_core.domain_events.relay import begin_relay, relay_events, relay_now
 
 __all__ = [
     "ADAPTER_PROMOTED",
@@ -22,4 +24,8 @@ __all__ = [
     "SERVICE_DEGRADED",
     "DomainEvent",
     "EventServer",
+    "begin_relay",
+    "history_events",
+    "relay_events",
+    "relay_now",
 ]

@@ -40,6 +40,7 @@ class DomainEvent:
         run: the retraining behind it, the name of its folder under runs/.
         verdict: PASS, FAIL, INCONCLUSIVE, or None.
         link: where to read more: an address, or a path on the service.
+        cause: what a degraded service suffers from, "adapter" or "service"; also a label for triggers.
         evidence: figures and facts, as plain JSON values.
         occurred: when; the clock's time now unless given.
     """
@@ -53,6 +54,7 @@ class DomainEvent:
     run: str | None = None
     verdict: str | None = None
     link: str | None = None
+    cause: str | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
     occurred: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -82,12 +84,13 @@ class DomainEvent:
             "run": self.run,
             "verdict": self.verdict,
             "link": self.link,
+            "cause": self.cause,
             "evidence": dict(self.evidence),
         }
 
     def as_prefect(self) -> dict[str, Any]:
         """The body of one event in Prefect's API."""
-        labels = {"mondrian.version": self.version, "mondrian.run": self.run, "mondrian.verdict": self.verdict}
+        facts = {"version": self.version, "run": self.run, "verdict": self.verdict, "cause": self.cause}
         return {
             "id": str(self.id),
             "occurred": self.occurred.astimezone(UTC).isoformat(),
@@ -95,7 +98,7 @@ class DomainEvent:
             "resource": {
                 "prefect.resource.id": RESOURCE_PREFIX + self.advisor,
                 "prefect.resource.name": self.advisor,
-                **{label: value for label, value in labels.items() if value},
+                **{f"mondrian.{name}": value for name, value in facts.items() if value},
             },
             "payload": self.payload,
         }

@@ -19,7 +19,7 @@ from mondrian_core.rollout.check_schedule import (
 )
 from mondrian_core.rollout.decision_rules import decide_rollout, rollout_after_decision
 from mondrian_core.rollout.faults import FAULT_KEY, Fault, is_external_fault, job_fault
-from mondrian_core.rollout.observation import RolloutRequest, count_observations, rollout_requests
+from mondrian_core.rollout.observation import RolloutRequest, count_observations, is_failed_answer, rollout_requests
 from mondrian_core.rollout.plan import (
     Advance,
     Hold,
@@ -74,6 +74,7 @@ __all__ = [
     "default_rollout_plan",
     "due_shadow_requests",
     "is_external_fault",
+    "is_failed_answer",
     "is_in_share",
     "job_fault",
     "load_rollout",

@@ -39,7 +39,17 @@ def test_every_event_has_the_same_payload(name: str) -> None:
     assert sent["resource"]["prefect.resource.id"] == "mondrian.advisor.ansel"
     assert sent["resource"]["mondrian.version"] == "v0003"
     assert "mondrian.run" not in sent["resource"], "Prefect refuses a label without text"
-    assert list(sent["payload"]) == ["advisor", "title", "reason", "version", "run", "verdict", "link", "evidence"]
+    assert list(sent["payload"]) == [
+        "advisor",
+        "title",
+        "reason",
+        "version",
+        "run",
+        "verdict",
+        "link",
+        "cause",
+        "evidence",
+    ]
 
 
 def test_a_long_reason_is_cut() -> None:

@@ -31,6 +31,7 @@ PROMISED = {
     "index/portfolio",
     "synthesize/drafts",
     "backup/scheduled",
+    "prune/scheduled",
 }
 
 
@@ -40,7 +41,7 @@ class Strict(BaseModel):
 
 class Pool(Strict):
     name: Literal["apple-silicon"]
-    work_queue_name: Literal["accelerator", "control"]
+    work_queue_name: Literal["accelerator", "control", "data", "serving"]
 
 
 class Schedule(Strict):
@@ -75,6 +76,7 @@ class Deployment(Strict):
 class File(Strict):
     name: Literal["mondrian"]
     definitions: dict[str, Pool]
+    pull: list[dict[Literal["prefect.deployments.steps.set_working_directory"], dict[Literal["directory"], str]]]
     deployments: list[Deployment]
 
 
@@ -153,6 +155,21 @@ def test_every_deployment_has_one_topic() -> None:
 
 def test_prefect_yaml_has_no_absolute_paths() -> None:
     assert re.findall(r"(?:^|[\s:\"'])(/[A-Za-z]\S*)", TEXT.split("deployments:", 1)[1]) == []
+
+
+def test_each_worker_runs_its_own_checkout() -> None:
+    """The placeholder is filled in where a run starts; a path would be the one of the machine that deployed."""
+    assert [step["prefect.deployments.steps.set_working_directory"] for step in FILE.pull] == [
+        {"directory": "{{ $MONDRIAN_CHECKOUT }}"}
+    ]
+
+
+def test_what_needs_the_database_stays_on_the_data_machine() -> None:
+    queues = {deployment.full_name: deployment.work_pool.work_queue_name for deployment in FILE.deployments}
+    reads_database = {name for name in queues if name.partition("/")[0] in ("index", "synthesize", "backup")}
+    assert reads_database and {queues[name] for name in reads_database} == {"data"}
+    assert {queues[name] for name in queues if name.startswith("serve/")} == {"serving"}
+    assert queues["retrain/scheduled"] == "accelerator"
 
 
 @pytest.mark.parametrize("typo", ["concurrency_limitt: 3", "retries: 3"])
