@@ -27,8 +27,11 @@ WORKER_TIMEOUT_SECONDS = 180.0  # it takes two seconds on an idle machine
 ZOMBIE_AUTOMATION = "mondrian: runs whose process died"
 # A run must not change anything about its process. Prefect's own template lets the creator of a run choose command,
 # environment and folder. `env` must be absent rather than empty: Prefect merges a run's `env` into an existing one.
+# `command`: without one the worker starts Prefect twice, first to prepare a folder for the run and then to run it
+# (docs/decisions/0144). A run begins a session of its own, so that what ends the worker's group doesn't end the run.
+RUN_COMMAND = """python -c "import os, runpy; os.setsid(); runpy.run_module('prefect.engine', run_name='__main__')\""""
 JOB_TEMPLATE: dict[str, Any] = {
-    "job_configuration": {"stream_output": True},
+    "job_configuration": {"stream_output": True, "command": RUN_COMMAND},
     "variables": {"type": "object", "properties": {}, "additionalProperties": False},
 }
 # Names of earlier releases, with the flow that tells them from a user's deployment of the same name.
