@@ -13,7 +13,7 @@ traffic         requests per day, and the plan that suits them
 from mondrian_core.rollout.assignment import is_in_share
 from mondrian_core.rollout.decision_rules import decide_rollout, rollout_after_decision
 from mondrian_core.rollout.faults import FAULT_KEY, Fault, is_external_fault, job_fault
-from mondrian_core.rollout.observation import RolloutRequest, count_observations, rollout_requests
+from mondrian_core.rollout.observation import SHADOW_KEY, RolloutRequest, count_observations, rollout_requests
 from mondrian_core.rollout.plan import (
     Advance,
     Hold,
@@ -45,6 +45,7 @@ from mondrian_core.rollout.traffic import requests_per_day, rollout_plan_for_tra
 __all__ = [
     "FAULT_KEY",
     "SERVICE_ACTOR",
+    "SHADOW_KEY",
     "Advance",
     "Fault",
     "Hold",
