@@ -5,15 +5,27 @@ assignment      which photographs the candidate answers
 observation     counts from the jobs table
 faults          failures that neither arm caused
 decision_rules  decide_rollout(rollout, observed, now)
+check_schedule  Prefect's schedule of the check, active only while a rollout is
 rollout_store   rollout.json next to the registry's pointer
 shadow          answers for comparison only
 traffic         requests per day, and the plan that suits them
 """
 
 from mondrian_core.rollout.assignment import is_in_share
+from mondrian_core.rollout.check_schedule import (
+    ROLLOUT_DEPLOYMENT,
+    activate_rollout_schedule,
+    update_rollout_schedule,
+)
 from mondrian_core.rollout.decision_rules import decide_rollout, rollout_after_decision
 from mondrian_core.rollout.faults import FAULT_KEY, Fault, is_external_fault, job_fault
-from mondrian_core.rollout.observation import SHADOW_KEY, RolloutRequest, count_observations, rollout_requests
+from mondrian_core.rollout.observation import (
+    SHADOW_KEY,
+    RolloutRequest,
+    count_observations,
+    is_failed_answer,
+    rollout_requests,
+)
 from mondrian_core.rollout.plan import (
     Advance,
     Hold,
@@ -44,6 +56,7 @@ from mondrian_core.rollout.traffic import requests_per_day, rollout_plan_for_tra
 
 __all__ = [
     "FAULT_KEY",
+    "ROLLOUT_DEPLOYMENT",
     "SERVICE_ACTOR",
     "SHADOW_KEY",
     "Advance",
@@ -59,6 +72,7 @@ __all__ = [
     "RolloutStart",
     "RolloutStep",
     "ShadowRequest",
+    "activate_rollout_schedule",
     "active_rollout",
     "apply_rollout_decision",
     "check_rollout",
@@ -67,6 +81,7 @@ __all__ = [
     "default_rollout_plan",
     "due_shadow_requests",
     "is_external_fault",
+    "is_failed_answer",
     "is_in_share",
     "job_fault",
     "load_rollout",
@@ -79,4 +94,5 @@ __all__ = [
     "rollout_requests",
     "set_rollout_share",
     "start_rollout",
+    "update_rollout_schedule",
 ]
