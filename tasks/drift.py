@@ -7,7 +7,14 @@ from prefect.cache_policies import NO_CACHE
 
 from mondrian_core.domain_events import DRIFT_DETECTED, DomainEvent
 from mondrian_core.drift import DriftMonitor
-from mondrian_core.drift.report import DriftReport, SignalReport, alarm_key, drift_report, next_drift_steps
+from mondrian_core.drift.report import (
+    DriftReport,
+    SignalReport,
+    alarm_key,
+    drift_report,
+    evidence_text,
+    next_drift_steps,
+)
 from mondrian_core.drift.signals import ALARM_EVIDENCE
 from mondrian_core.errors import DatabaseBusy
 from mondrian_core.markdown import escape_markdown, markdown_table
@@ -75,7 +82,7 @@ def drift_markdown(report: DriftReport) -> str:
             each.status.replace("_", " "),
             f"{each.band[0]:.3g} to {each.band[1]:.3g}" if each.band else "",
             "" if each.live_mean is None else f"{each.live_mean:.3g}",
-            "" if each.status == "no_reference" else f"{each.evidence:.3g}",
+            "" if each.status == "no_reference" else evidence_text(each.evidence),
         )
         for each in report.signals
     ]

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from mondrian_core.cli.options import OptionalAdvisorOptions, command_line_actor, settings_from_options
 from mondrian_core.cli.terminal_output import display_number, print_result, step_with_options
 from mondrian_core.drift import DriftMonitor
-from mondrian_core.drift.report import DriftReport, drift_report, next_drift_steps
+from mondrian_core.drift.report import DriftReport, drift_report, evidence_text, next_drift_steps
 from mondrian_core.drift.signals import ALARM_EVIDENCE
 from mondrian_core.errors import BadInput
 from mondrian_core.registry import Registry
@@ -60,16 +60,16 @@ def drift_command(*, options: DriftOptions = DriftOptions()) -> int:
 def _draw_report(console: Console, report: DriftReport, options: DriftOptions) -> None:
     style = _STYLE.get(report.status, "dim")
     console.print(f"[bold]{escape(report.advisor)}[/]  [{style}]{report.status.replace('_', ' ')}[/]")
-    console.print(f"  {escape(report.sentence)}")
+    console.print(f"  {report.sentence}", markup=False)
     if report.watch is not None and report.watch.source:
         console.print(f"  Compared with {escape(report.watch.source)}; {escape(report.watch.begun_by)}.")
     if report.signals:
         table = Table(
-            "signal",
+            Column("signal", no_wrap=True),
             Column("state", no_wrap=True),
             Column("band", justify="right"),
             Column("live", justify="right"),
-            Column(f"evidence of {ALARM_EVIDENCE:.0f}", justify="right"),
+            Column("evidence", justify="right", no_wrap=True),
             Column("found in 100", justify="right"),
             box=None,
             pad_edge=False,
@@ -82,10 +82,11 @@ def _draw_report(console: Console, report: DriftReport, options: DriftOptions) -
                 f"[{_STYLE[each.status]}]{each.status.replace('_', ' ')}[/]",
                 band,
                 display_number(each.live_mean),
-                display_number(each.evidence) if each.status != "no_reference" else "",
+                evidence_text(each.evidence) if each.status != "no_reference" else "",
                 shift,
             )
         console.print(table)
+        console.print(f"  An alarm is raised at an evidence of {ALARM_EVIDENCE:.0f}.")
     for each in report.alarms:
         console.print(f"  {each.signal.title}: {escape(each.sentence)}")
     for step in next_drift_steps(report):

@@ -19,6 +19,7 @@ SignalStatus = Literal["alarm", "watching", "inconclusive", "no_reference"]
 BAND = (0.05, 0.95)  # quantiles of the reference
 HORIZON = 100  # requests within which a shift is to be found
 SHIFT_WANTED = 1.0  # points that are to be found within the horizon
+_MOST_EVIDENCE = 10_000  # that is written and drawn
 _UNKNOWN_SHIFT = 1.15  # simulated: bets that know neither the size of the shift nor its beginning need so much more
 _RESTAKED = 20  # values whose new stakes together bet on one change
 
@@ -265,11 +266,19 @@ def _band(signal: DriftSignal, counts: NDArray[np.int64]) -> tuple[float, float]
     return signal.value(ends[0]), signal.value(ends[1])
 
 
+def evidence_text(value: float) -> str:
+    """An e-value for people; far beyond the limit its size says nothing more."""
+    return f"over {_MOST_EVIDENCE:,}" if value > _MOST_EVIDENCE else f"{value:.2g}" if value < 10 else f"{value:.0f}"
+
+
 def alarm_key(watch: DriftWatch, alarm: DriftAlarm) -> str:
     """A key that is equal for the same alarm, however often it is found."""
     return f"{watch.advisor}/{watch.version}/{watch.number}/{alarm.signal}"
 
 
 def evidence_points(watch: DriftWatch, place: int) -> Sequence[tuple[float, float]]:
-    """(requests counted, log10 of the e-value) for the chart of a signal."""
-    return [(float(counted), math.log10(max(values[place], 1e-3))) for counted, _, values in watch.state.points]
+    """(requests counted, log10 of the e-value up to `_MOST_EVIDENCE`) for the chart of a signal."""
+    return [
+        (float(counted), math.log10(min(max(values[place], 1e-3), _MOST_EVIDENCE)))
+        for counted, _, values in watch.state.points
+    ]

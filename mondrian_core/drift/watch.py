@@ -205,7 +205,7 @@ def state_from_dict(values: Mapping[str, Any]) -> DriftState:
     plain = ("last_row", "requests", "repeated", "in_series", "counted", "year_began", "series", "stride")
     return DriftState(
         martingale=MartingaleState(
-            bag=counts_from_rows(values["bag"]).cumsum(axis=-1),
+            bag=counts_from_rows(values["bag"]).cumsum(axis=-1, dtype=np.int32),
             reserve=np.array(values["reserve"], dtype=np.float64),
             stakes=np.array(values["stakes"], dtype=np.float64),
         ),
@@ -216,7 +216,7 @@ def state_from_dict(values: Mapping[str, Any]) -> DriftState:
     )
 
 
-def counts_as_rows(counts: NDArray[np.int64]) -> list[dict[str, int]]:
+def counts_as_rows(counts: NDArray[np.integer[Any]]) -> list[dict[str, int]]:
     """(S, B) counts as a row of {bin: count} per signal."""
     return [{str(place): int(row[place]) for place in np.flatnonzero(row)} for row in counts]
 

@@ -32,6 +32,7 @@ PROMISED = {
     "synthesize/drafts",
     "backup/scheduled",
     "prune/scheduled",
+    "drift/scheduled",
 }
 
 
@@ -166,7 +167,7 @@ def test_each_worker_runs_its_own_checkout() -> None:
 
 def test_what_needs_the_database_stays_on_the_data_machine() -> None:
     queues = {deployment.full_name: deployment.work_pool.work_queue_name for deployment in FILE.deployments}
-    reads_database = {name for name in queues if name.partition("/")[0] in ("index", "synthesize", "backup")}
+    reads_database = {name for name in queues if name.partition("/")[0] in ("index", "synthesize", "backup", "drift")}
     assert reads_database and {queues[name] for name in reads_database} == {"data"}
     assert {queues[name] for name in queues if name.startswith("serve/")} == {"serving"}
     assert queues["retrain/scheduled"] == "accelerator"

@@ -13,7 +13,14 @@ from markupsafe import Markup
 from mondrian_core.charts.drift_charts import DistributionStrip, distribution_strip, evidence_chart
 from mondrian_core.charts.svg import svg_markup
 from mondrian_core.drift import DriftMonitor
-from mondrian_core.drift.report import DriftReport, SignalReport, drift_report, evidence_points, next_drift_steps
+from mondrian_core.drift.report import (
+    DriftReport,
+    SignalReport,
+    drift_report,
+    evidence_points,
+    evidence_text,
+    next_drift_steps,
+)
 from mondrian_core.drift.signals import ALARM_EVIDENCE, BINS, SIGNALS
 from mondrian_core.registry import Registry
 from mondrian_core.serving.http.pages import render_template
@@ -57,7 +64,8 @@ def add_drift_routes(app: FastAPI, service: Service) -> None:
                 current_page="/drift",
                 text=VALUE_TEXTS,
                 badges=STATUS_BADGES,
-                limit=ALARM_EVIDENCE,
+                limit=evidence_text(ALARM_EVIDENCE),
+                evidence_text=evidence_text,
                 names=names,
                 shown=[(report, _drawn(report), next_drift_steps(report)) for report in reports],
             )
