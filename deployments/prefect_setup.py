@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from deployments.automations import apply_automations, declared_automations
-from deployments.dead_runs import ACTIVE_STATES
 from deployments.prefect_instance import ACCELERATOR_LIMIT, POOL, ROOT, PrefectInstance
 from mondrian_core.domain_events import EventServer, begin_relay, relay_now
 from mondrian_core.errors import PrefectUnavailable
@@ -132,9 +131,9 @@ def _remove_former_deployments(client: SyncPrefectClient) -> None:
 def _has_unfinished_runs(client: SyncPrefectClient, deployment: UUID) -> bool:
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterState
     from prefect.client.schemas.filters import FlowRunFilterStateType as OfType
-    from prefect.client.schemas.objects import StateType
+    from prefect.client.schemas.objects import TERMINAL_STATES, StateType
 
-    unfinished = OfType(any_=[StateType(name) for name in ("SCHEDULED", *ACTIVE_STATES)])
+    unfinished = OfType(any_=[each for each in StateType if each not in TERMINAL_STATES])
     chosen = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
     runs = FlowRunFilter(state=FlowRunFilterState(type=unfinished))
     return bool(client.read_flow_runs(flow_run_filter=runs, deployment_filter=chosen, limit=1))

@@ -24,6 +24,8 @@ PROMISED = {
     "retrain/scheduled",
     "promote/manual",
     "rollback/manual",
+    "rollback/automatic",
+    "notify/desktop",
     "rollout/advance",
     "evaluate/version",
     "serve/local",
