@@ -19,7 +19,13 @@ from mondrian_core.rollout.check_schedule import (
 )
 from mondrian_core.rollout.decision_rules import decide_rollout, rollout_after_decision
 from mondrian_core.rollout.faults import FAULT_KEY, Fault, is_external_fault, job_fault
-from mondrian_core.rollout.observation import RolloutRequest, count_observations, is_failed_answer, rollout_requests
+from mondrian_core.rollout.observation import (
+    SHADOW_KEY,
+    RolloutRequest,
+    count_observations,
+    is_failed_answer,
+    rollout_requests,
+)
 from mondrian_core.rollout.plan import (
     Advance,
     Hold,
@@ -52,6 +58,7 @@ __all__ = [
     "FAULT_KEY",
     "ROLLOUT_DEPLOYMENT",
     "SERVICE_ACTOR",
+    "SHADOW_KEY",
     "Advance",
     "Fault",
     "Hold",
