@@ -22,9 +22,8 @@ from mondrian_core.rollout import (
     Rollout,
     RolloutCheck,
     RolloutPlan,
-    count_observations,
+    observe_rollout,
     rollout_plan_for_traffic,
-    rollout_requests,
 )
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
@@ -46,16 +45,10 @@ class RolloutOutcome:
 
 
 def advisors_with_rollout(settings: Settings, advisor: str | None) -> list[str]:
-    """Advisors with an active rollout; history lines that a crashed process did not write are added on the way."""
+    """Advisors with an active rollout."""
     registry = Registry(settings.adapters_root)
-    found = []
-    for each in [advisor] if advisor else registry.advisors():
-        if registry.url is not None:
-            registry.current(each)  # updates this machine's copy, which is all that its service reads
-        rollout.repair_rollout_history(registry, each, current_actor())
-        if rollout.active_rollout(registry, each) is not None:
-            found.append(each)
-    return found
+    advisors = [advisor] if advisor else registry.advisors()
+    return [each for each in advisors if rollout.active_rollout(registry, each) is not None]
 
 
 @task(name="advance", timeout_seconds=600, cache_policy=NO_CACHE)
@@ -98,7 +91,8 @@ def _check_ended_rollout(settings: Settings, ended: Rollout) -> RolloutCheck:
     """The counts of a rollout that has ended."""
     settings.require_workspace()
     with closing(Store(settings.database, read_only=True)) as store:
-        counted = count_observations(rollout_requests(store.jobs(ended.advisor, since=ended.started), ended), ended)
+        jobs = store.jobs(ended.advisor, since=ended.started)
+        counted = observe_rollout(Registry(settings.adapters_root), ended, jobs, publish=False)
     return RolloutCheck(ended, counted, RollBack("service", ended.why, ended.evidence), ended)
 
 

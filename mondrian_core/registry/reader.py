@@ -10,11 +10,11 @@ from pathlib import Path
 
 from mondrian_core.errors import BadAdapter, UnknownVersion
 from mondrian_core.events import EventListener, ignore_events
+from mondrian_core.object_store import open_object_store
 from mondrian_core.registry import history, validation, version_comparison
 from mondrian_core.registry.advisor_store import REMOVED_PREFIX, AdvisorStore, RegistrySnapshot, initial_version_state
 from mondrian_core.registry.evaluations import RecordedEvaluation
 from mondrian_core.registry.history import HistoryEntry
-from mondrian_core.registry.object_store import open_object_store
 from mondrian_core.registry.remote_advisor_store import RemoteAdvisorStore
 from mondrian_core.registry.version import (
     MANIFEST,
@@ -53,6 +53,15 @@ class RegistryReader:
         if not self.root.is_dir():
             return []
         return sorted(path.name for path in self.root.iterdir() if path.is_dir() and ADVISOR_ID.fullmatch(path.name))
+
+    def require_writable(self) -> None:
+        """Refuse a store that can only be read, before work starts whose result it could not take.
+
+        Raises:
+            BadInput: the store has no conditional writes.
+        """
+        if self.url is not None:
+            open_object_store(self.url).require_conditional_writes()
 
     def versions(self, advisor: str) -> list[AdapterVersion]:
         """All versions, oldest first, then those of older layouts. An incomplete folder is not a version."""

@@ -14,9 +14,9 @@ from mondrian_core.events import EventListener, StageNotice, ignore_events
 from mondrian_core.next_steps import add_advisor_step, retrain_step
 from mondrian_core.registry import Registry
 from mondrian_core.registry.champion_pointer import POINTER
+from mondrian_core.registry.history import HISTORY
 from mondrian_core.registry.version import LEGACY_FLAT_NAME
 from mondrian_core.rollout import Rollout, active_rollout
-from mondrian_core.rollout.rollout_store import ROLLOUT_FILE as ROLLOUT
 from mondrian_core.serving.critique.adapter_source import AdapterSource, PointerSource, ServedAdapter
 
 FileStamp = tuple[int, int, int] | None
@@ -90,8 +90,8 @@ class ActiveAdapters:
             return None
         registry = self.registry_of(advisor)
         folder = registry.root / advisor
-        stamps = (_file_stamp(folder / ROLLOUT), _file_stamp(folder / POINTER))
-        if stamps[0] is None:
+        stamps = (_file_stamp(folder / HISTORY), _file_stamp(folder / POINTER))
+        if stamps[1] is None:
             return None
         with self._lock:
             if advisor not in self._rollouts or self._rollouts[advisor][0] != stamps:

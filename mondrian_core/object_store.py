@@ -105,12 +105,20 @@ class ObjectStore:
             WriteConflict: it has another token, or it exists.
             BadInput: the store has no conditional writes.
         """
-        if not self.conditional:
-            raise BadInput(f"{self.url} can only be read.", "Only a folder or an s3:// URL can be written to.")
+        self.require_conditional_writes()
         bucket, key = self._at(path).split("/", 1)
         condition = {"IfNoneMatch": "*"} if token is None else {"IfMatch": token}
         with self._translate_errors():
             self._fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, **condition)
+
+    def require_conditional_writes(self) -> None:
+        """Refuse a store without conditional writes.
+
+        Raises:
+            BadInput: the store has none.
+        """
+        if not self.conditional:
+            raise BadInput(f"{self.url} can only be read.", "Only a folder or an s3:// URL can be written to.")
 
     def remove(self, paths: Iterable[str]) -> None:
         """Delete objects; a missing object is not an error."""
