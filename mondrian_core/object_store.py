@@ -82,6 +82,15 @@ class ObjectStore:
                 return []
         return sorted(each["name"].rstrip("/").rpartition("/")[2] for each in found if each["type"] == "directory")
 
+    def token(self, path: str) -> str | None:
+        """The token of an object, without reading it; None when it doesn't exist."""
+        with self._translate_errors():
+            try:
+                facts = self._fs.info(self._at(path), refresh=True)
+            except FileNotFoundError:
+                return None
+        return str(facts.get("ETag") or "")
+
     def read(self, path: str) -> bytes:
         """Read an object."""
         with self._translate_errors():

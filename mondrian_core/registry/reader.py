@@ -50,9 +50,23 @@ class RegistryReader:
         """Ids of the advisors with a folder here, sorted."""
         if self.url is not None:
             return [name for name in open_object_store(self.url).folders() if ADVISOR_ID.fullmatch(name)]
+        return self.known_advisors()
+
+    def known_advisors(self) -> list[str]:
+        """Like `advisors`, but without asking a store: those with a copy on this machine."""
         if not self.root.is_dir():
             return []
         return sorted(path.name for path in self.root.iterdir() if path.is_dir() and ADVISOR_ID.fullmatch(path.name))
+
+    def refresh(self, advisor: str) -> None:
+        """Bring this machine's copy of pointer and history up to date; a folder is always.
+
+        Raises:
+            Unreachable: the store doesn't answer.
+        """
+        store = self._store_of(advisor)
+        if isinstance(store, RemoteAdvisorStore):
+            store.refresh()
 
     def require_writable(self) -> None:
         """Refuse a store that can only be read, before work starts whose result it could not take.

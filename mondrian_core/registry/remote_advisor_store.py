@@ -57,7 +57,10 @@ class RemoteAdvisorStore(AdvisorStore):
 
     def snapshot(self) -> RegistrySnapshot:
         """The published state; the cached one, with a notice, while the store can't be reached."""
-        self._refresh()
+        try:
+            self.refresh()
+        except Unreachable as error:
+            self.listen(StageNotice("registry", f"{error.problem} The cached state is used."))
         return super().snapshot()
 
     def is_complete(self, folder: Path, manifest: Mapping[str, Any]) -> bool:
@@ -97,15 +100,17 @@ class RemoteAdvisorStore(AdvisorStore):
                 _hard_link_or_copy(Path(incoming.name), kept)
         return kept
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Copy the published state to the cache.
+
+        Raises:
+            Unreachable: the store doesn't answer.
+        """
         from filelock import FileLock
 
         self.mirror.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.mirror.parent / f".{self.advisor}.lock"):
-                self.listing = self._copy_down(self.mirror)
-        except Unreachable as error:
-            self.listen(StageNotice("registry", f"{error.problem} The cached state is used."))
+        with FileLock(self.mirror.parent / f".{self.advisor}.lock"):
+            self.listing = self._copy_down(self.mirror)
 
     def _copy_down(self, home: Path) -> dict[str, ObjectInfo]:
         """Copy everything but the files of versions to `home`; gives the listing that the copy is based on.
@@ -168,7 +173,7 @@ class RemoteAdvisorStore(AdvisorStore):
                         self._publish(began, known)
             finally:
                 self.home = self.mirror
-        self._refresh()
+        self.snapshot()
 
     def _publish(self, began: HistoryChain, known: set[str]) -> None:
         fresh = history.read_history(self.home).entries[len(began.entries) :]

@@ -137,6 +137,10 @@ class ActiveAdapters:
             return named if self._source.advisor is None else sorted({*self._registry.advisors(), self._source.advisor})
         return self._registry.advisors()
 
+    def known_advisors(self) -> list[str]:
+        """Like `advisors`, without asking a store: those whose state this machine has read."""
+        return self.advisors() if self._registry.url is None else self._registry.known_advisors()
+
     def registry_of(self, advisor: str) -> Registry:
         """The registry with this advisor's versions."""
         source = self._source
