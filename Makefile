@@ -51,7 +51,7 @@ test: $(ready)  ## run every test
 	@$(pytest) $(ARGS) </dev/null
 
 quick: $(ready)  ## run the fast unit tests (under a minute)
-	@$(pytest) -q -m "unit and not slow" $(ARGS) </dev/null
+	@$(pytest) -q -m "unit and not slow and not soak" $(ARGS) </dev/null
 
 soak: $(ready)  ## run the long tests that `make test` leaves out (half an hour or more)
 	@$(pytest) -m soak -o timeout=3600 $(ARGS) </dev/null

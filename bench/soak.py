@@ -32,6 +32,8 @@ from pathlib import Path
 import httpx
 
 from mondrian_core.registry import Registry
+from mondrian_core.serving.critique.fallback_chain import SERVICE_STOPPED_REASON
+from mondrian_core.serving.jobs.job_runner import PINNED_REASON
 from mondrian_core.settings import Settings
 from mondrian_core.store import Job, Store, utc_timestamp
 
@@ -41,7 +43,7 @@ PIN_SECONDS = 20.0  # window in which crashes count; shorter than in production,
 CLIENT_TIMEOUT_SECONDS = 300.0  # how long a client retries
 CRASH_MESSAGE = "The model process"  # prefix of the reason of a hop where the model process died
 # fallback reasons that a killed process explains
-ACCEPTED_FALLBACK_REASONS = (CRASH_MESSAGE, "crashed too often", "service went down")
+ACCEPTED_FALLBACK_REASONS = (CRASH_MESSAGE, PINNED_REASON, SERVICE_STOPPED_REASON)
 SERVE_SCRIPT = """
 import json, sys
 from pathlib import Path

@@ -1,5 +1,6 @@
-"""Run Prefect's server for this machine only: `python -m deployments.server --port N`.
+"""Run Prefect's server: `python -m deployments.server --port N`.
 
+It listens on this machine only, unless MONDRIAN_PREFECT_HOST names the host under which other machines reach it.
 `prefect server start` accepts any Host header, which allows DNS rebinding: a page whose host name resolves to 127.0.0.1
 would count as the server's own. This module runs the same application behind a check of the Host header, and adds a
 path that identifies the workspace. Password and CORS are Prefect's own settings (`deployments.prefect_instance`).
@@ -15,7 +16,7 @@ import uvicorn
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse
 
-from deployments.prefect_instance import ALLOWED_HOSTS, HOST
+from deployments.prefect_instance import EVERY_INTERFACE, HOST, allowed_hosts
 from mondrian_core.prefect_server import IDENTITY_PATH
 from mondrian_core.settings import Settings
 
@@ -35,9 +36,10 @@ class IdentityMiddleware:
         await (JSONResponse(self._identity) if mine else self._app)(scope, receive, send)
 
 
-def with_host_check(app: ASGIApp, workspace: str) -> ASGIApp:
+def with_host_check(app: ASGIApp, settings: Settings) -> ASGIApp:
     """Wrap the application in a check of the Host header, for requests and WebSockets."""
-    return TrustedHostMiddleware(IdentityMiddleware(app, workspace), allowed_hosts=ALLOWED_HOSTS, www_redirect=False)
+    identified = IdentityMiddleware(app, settings.workspace_id)
+    return TrustedHostMiddleware(identified, allowed_hosts=allowed_hosts(settings), www_redirect=False)
 
 
 def main() -> None:
@@ -55,9 +57,10 @@ def main() -> None:
     server = get_current_settings().server
     if server.api.auth_string is None:
         parser.error("PREFECT_SERVER_API_AUTH_STRING is not set; start the server with `mondrian up`")
+    settings = Settings()
     uvicorn.run(
-        with_host_check(create_app(final=True), Settings().workspace_id),
-        host=HOST,
+        with_host_check(create_app(final=True), settings),
+        host=EVERY_INTERFACE if settings.prefect_host else HOST,
         port=options.port,
         timeout_keep_alive=server.api.keepalive_timeout,
         ws_ping_interval=server.api.websocket_ping_interval,

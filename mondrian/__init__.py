@@ -16,6 +16,8 @@ DEPLOYMENT_COMMANDS = {
     "This machine": {
         "up": ("deployments.up:up_command", "start Prefect's server, a worker and the service, and leave them running"),
         "down": ("deployments.down:down_command", "stop what `mondrian up` started"),
+        "join": ("deployments.join:join_command", "make this machine one more worker of another machine's server"),
+        "leave": ("deployments.join:leave_command", "undo `mondrian join`"),
         "demo": ("deployments.demo:demo_command", "train, evaluate and try out an adapter, starting from nothing"),
     }
 }

@@ -20,9 +20,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from mondrian_core.errors import BadInput, NoWorkspace
 
 ADVISOR_ID = re.compile(r"[a-z0-9_-]{1,64}")
+MACHINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")  # part of the names of workers, queues and deployments
+ROLES = ("control", "serving", "data", "accelerator")  # of a machine of a shared server; docs/several-machines.md
 ALL_ADVISORS = "all"  # no advisor's ID: it stands for all of them
 METAL_BASE_MODEL = "mlx-community/Qwen3-VL-4B-Instruct-4bit"
 MINI_BASE_MODEL = "mini"
+DESKTOP_NOTIFICATIONS, NO_NOTIFICATIONS = "desktop", "none"  # MONDRIAN_NOTIFICATIONS; otherwise a Prefect block
 REGISTRY_CACHE_SUBFOLDER = "registries"  # folder of the cache
 
 AnalysisMode = Literal["baseline", "rag", "lora"]
@@ -56,8 +59,34 @@ class Settings(BaseSettings):
     prefect_api: str | None = Field(default=None, validation_alias=_env("PREFECT_API_URL"))
     prefect_auth: str | None = Field(default=None, validation_alias=_env("PREFECT_API_AUTH_STRING"), repr=False)
     prefect_port: int | None = Field(default=None, ge=1, le=65535, validation_alias=_env("MONDRIAN_PREFECT_PORT"))
+    prefect_database: str | None = Field(
+        default=None,
+        pattern=r"^postgresql(\+asyncpg)?://",
+        validation_alias=_env("MONDRIAN_PREFECT_DATABASE"),
+        repr=False,
+    )
+    prefect_redis: str | None = Field(
+        default=None, pattern=r"^rediss?://", validation_alias=_env("MONDRIAN_PREFECT_REDIS"), repr=False
+    )
+    prefect_host: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9.:-]+$", validation_alias=_env("MONDRIAN_PREFECT_HOST")
+    )
+    machine: str | None = Field(
+        default=None, pattern=f"^{MACHINE_NAME.pattern}$", validation_alias=_env("MONDRIAN_MACHINE")
+    )
+    machine_roles: str = Field(
+        default=",".join(ROLES),
+        pattern=rf"^({'|'.join(ROLES)})(,({'|'.join(ROLES)}))*$",
+        validation_alias=_env("MONDRIAN_ROLES"),
+    )
     service_token: str | None = Field(default=None, min_length=16, validation_alias=_env("MONDRIAN_SERVICE_TOKEN"))
     accelerator_lock: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_ACCELERATOR_LOCK"))
+    growth_step: int = Field(default=10, ge=1, le=1_000_000, validation_alias=_env("MONDRIAN_GROWTH_STEP"))
+    notifications: str = Field(
+        default=DESKTOP_NOTIFICATIONS,
+        pattern=r"^(desktop|none|[a-z0-9-]+/[a-z0-9-]+)$",
+        validation_alias=_env("MONDRIAN_NOTIFICATIONS"),
+    )
     log_level: str = Field(default="INFO", validation_alias=_env("MONDRIAN_LOG_LEVEL"))
 
     def __init__(self, **values: Any) -> None:
@@ -92,6 +121,12 @@ class Settings(BaseSettings):
             if url
             else self.adapters.expanduser().resolve()
         )
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of this machine, in the order of `ROLES`."""
+        given = self.machine_roles.split(",")
+        return tuple(role for role in ROLES if role in given)
 
     @property
     def overlooked_registry(self) -> Path | None:

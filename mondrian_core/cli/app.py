@@ -26,6 +26,7 @@ COMMANDS: CommandTable = {
         "doctor": ("workspace:doctor_command", "check the installation and suggest fixes"),
         "backup": ("backup:backup_command", "back up database, photographs and registry to a folder, verified"),
         "restore": ("backup:restore_command", "restore a backup; overwrites nothing unless --force is given"),
+        "prune": ("prune:prune_command", "delete what can be made again and is no longer needed"),
         "export": ("export:export_command", "export critiques as CSV, JSON, or for Label Studio and Argilla"),
         "prefect": (
             "workspace:prefect_command",

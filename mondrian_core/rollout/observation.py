@@ -62,16 +62,11 @@ def rollout_requests(jobs: Iterable[Job], rollout: Rollout) -> list[RolloutReque
         if is_external_fault(job):
             continue
         answered_by = (rollout.version if mark["candidate"] else rollout.control) or None
-        fell_back = job.mode is not None and job.requested_mode is not None and job.mode != job.requested_mode
         request = RolloutRequest(
             unit=job.photograph_sha256 or job.id,
             share=float(mark["share"]),
             candidate=bool(mark["candidate"]),
-            failed=job.status != COMPLETED
-            or job.answer is None
-            or fell_back
-            or job.adapter_version != answered_by
-            or bool(job.details.get("repairs")),
+            failed=is_failed_answer(job, answered_by),
             seconds=job.details.get("seconds"),
             scores=_scores(job),
             rating=job.details.get("rating"),
@@ -82,6 +77,18 @@ def rollout_requests(jobs: Iterable[Job], rollout: Rollout) -> list[RolloutReque
         )
         requests.append((job.completed_at or "", request))
     return [request for _, request in sorted(requests, key=lambda ended: ended[0])]
+
+
+def is_failed_answer(job: Job, assigned: str | None) -> bool:
+    """True when the assigned adapter (None: the base) gave an ended job no valid answer: schema, fallback or error."""
+    fell_back = job.mode is not None and job.requested_mode is not None and job.mode != job.requested_mode
+    return (
+        job.status != COMPLETED
+        or job.answer is None
+        or fell_back
+        or job.adapter_version != assigned
+        or bool(job.details.get("repairs"))
+    )
 
 
 def _scores(job: Job) -> tuple[float, ...] | None:

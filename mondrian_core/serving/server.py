@@ -16,6 +16,7 @@ from mondrian_core.files import make_private_folder, restrict_to_owner
 from mondrian_core.pixel_files import PixelFileCache
 from mondrian_core.ports import port_owner
 from mondrian_core.registry import Registry
+from mondrian_core.rollout import activate_rollout_schedule, is_failed_answer
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters, require_adapter
 from mondrian_core.serving.critique.adapter_smoke_check import AdapterSmokeCheck
 from mondrian_core.serving.critique.adapter_source import ServedAdapter, find_adapter_source
@@ -30,6 +31,7 @@ from mondrian_core.serving.http.security import is_local_host
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.jobs.adapter_warm_up import AdapterWarmUp
 from mondrian_core.serving.jobs.background_recording import BackgroundRecording
+from mondrian_core.serving.jobs.event_relay import ServiceEventRelay
 from mondrian_core.serving.jobs.job_events import JobEventBroker
 from mondrian_core.serving.jobs.job_runner import JobRunner
 from mondrian_core.serving.jobs.observation_publisher import ObservationPublisher
@@ -179,12 +181,15 @@ def build_service(
         pixel_files=pixel_files,
     )
 
-    guard = RollbackGuard(store, adapters, listen)
+    guard = RollbackGuard(store, adapters, listen, lambda: activate_rollout_schedule(settings))
+    event_relay = ServiceEventRelay(settings, listen)
 
     def on_finished(job: Job) -> None:
         metrics.record_job(job)
         listen(json_log.job_finished_event(job))
         guard.check_finished_job(job)
+        if is_failed_answer(job, job.adapter_version):
+            event_relay.advisor_changed(job.advisor)
 
     worker = JobWorker(
         job_runner,
@@ -216,6 +221,7 @@ def build_service(
         base=settings.base,
         recording=BackgroundRecording(store, settings.root, settings.max_pixels),
         follower=follower,
+        event_relay=event_relay,
         token=settings.service_token,
     )
 

@@ -17,6 +17,7 @@ from mondrian_core.stages.summaries import (
     read_stage_summary,
     write_stage_summary,
 )
+from mondrian_core.store.critique_counts import count_critiqued_photographs
 
 if TYPE_CHECKING:
     from mondrian_core.data.dataset.token_budget import TokenBudget
@@ -38,6 +39,7 @@ def dataset_stage(context: StageContext, listen: EventListener = ignore_events) 
         )
     advisor = context.store().advisor(context.advisor)
     listen(StageStarted("dataset", detail=f"{linked.used} critiques"))
+    critiques = count_critiqued_photographs(context.store().profiles(context.advisor))
     built = build_dataset(
         manifest,
         advisor,
@@ -57,6 +59,7 @@ def dataset_stage(context: StageContext, listen: EventListener = ignore_events) 
             photographs=dict(built.photographs),
             rows=dict(built.rows_per_split),
             contact_sheet=str(sheet) if sheet.exists() else None,
+            critiques=critiques,
         ),
         listen,
     )

@@ -43,6 +43,7 @@ def register_stage(context: StageContext, listen: EventListener = ignore_events)
         "dataset": {
             "digest": built.digest,
             "photographs": built.photographs,
+            **({} if built.critiques is None else {"critiques": built.critiques}),
             "rows": built.rows,
             "evaluated_on": judged.split,
             "trained_on": (trained.trained_on or {}).get("extent", "train"),

@@ -69,7 +69,7 @@ class LinkSummary(StageSummary):
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSummary(StageSummary):
-    """A dataset version and its sizes per split."""
+    """A dataset version and its sizes per split; `critiques`: complete ones in the database when it was built."""
 
     in_workspace: ClassVar[tuple[str, ...]] = ("path", "contact_sheet")
 
@@ -78,6 +78,7 @@ class DatasetSummary(StageSummary):
     photographs: dict[str, int]
     rows: dict[str, int]
     contact_sheet: str | None = None
+    critiques: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

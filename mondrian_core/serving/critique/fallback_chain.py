@@ -20,6 +20,8 @@ from mondrian_core.serving.critique.strategies import (
 from mondrian_core.serving.engine.interface import Canceled, Engine
 from mondrian_core.settings import AnalysisMode
 
+SERVICE_STOPPED_REASON = "it was in progress when the service stopped before"
+
 
 @dataclass(frozen=True)
 class FallbackHop:
@@ -109,7 +111,7 @@ def run_fallback_chain(
             strategy would help.
     """
     links = fallback_chain(strategies, requested)
-    hops = [FallbackHop(link.name, "it was in progress when the service stopped before") for link in links[:skip]]
+    hops = [FallbackHop(link.name, SERVICE_STOPPED_REASON) for link in links[:skip]]
     for link in links[skip:]:
         missing = link.unavailable_reason(context)
         if missing is not None:

@@ -54,7 +54,9 @@ class ModelHost:
             return
         self._send(ReadyResponse(fingerprint, time.perf_counter() - began))
         while True:
-            self._send(self._answer(engine, self._inbox.get()))
+            message = self._inbox.get()
+            self._send(TokensResponse(message.number, 0))  # begun: from here on its death is this question's
+            self._send(self._answer(engine, message))
 
     def _answer(self, engine: Engine, message: AskRequest | CheckAdapterRequest | LoadAdapterRequest) -> IpcResponse:
         try:

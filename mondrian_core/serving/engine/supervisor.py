@@ -88,6 +88,7 @@ class ModelProcess:
         self._sending, self._asking = threading.Lock(), threading.RLock()
         self._numbers = itertools.count(1)
         self._current: int | None = None
+        self._taken = False  # whether the process has begun with the current question
         self._last_message_at = clock()
         self._crashes: deque[CrashRecord] = deque(maxlen=32)
         self._consecutive_crashes = 0
@@ -241,15 +242,24 @@ class ModelProcess:
         adapted: bool,
         on_token: OnToken | None = None,
     ) -> Reply | tuple[str, ...] | AdapterCacheUse:
-        with self._asking:
+        def put() -> AnswerResponse | ErrorResponse:
             self._ensure()
             number = next(self._numbers)
-            self._current, self._last_message_at = number, self._clock()
+            self._current, self._last_message_at, self._taken = number, self._clock(), False
             try:
                 self._send(message(number))
-                response = self._await(number, first, whole, adapted, on_token)
+                return self._await(number, first, whole, adapted, on_token)
             finally:
                 self._current = None
+
+        with self._asking:
+            self._taken = True  # a process that dies while loading is not tried again here
+            try:
+                response = put()
+            except ModelProcessDied:
+                if self._taken:
+                    raise
+                response = put()  # it had died before it began, which can't be this question's fault
         if isinstance(response, ErrorResponse):
             raise _error_from_response(response)
         return response.value
@@ -260,10 +270,11 @@ class ModelProcess:
         ends = self._clock() + whole
         patience = first
         while True:
-            message = self._receive(max(0.0, min(patience, ends - self._clock())), adapted=adapted)
+            message = self._receive(max(0.0, min(patience, ends - self._clock())), adapted=adapted and self._taken)
             self._last_message_at = self._clock()
+            self._taken |= not isinstance(message, ReadyResponse) and message.number == number
             if isinstance(message, TokensResponse):
-                # count 0: the process is alive and waits for its turn on the accelerator
+                # count 0: the process is alive, has begun, or waits for its turn on the accelerator
                 patience = self.limits.between_tokens if message.count else first
                 if message.count and on_token is not None and message.number == number:
                     on_token(message.count)

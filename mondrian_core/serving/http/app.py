@@ -116,6 +116,7 @@ def create_app(service: Service) -> FastAPI:
             await run_in_threadpool(service.follower.stop)
         await run_in_threadpool(service.recording.stop)
         await run_in_threadpool(service.worker.stop)
+        await run_in_threadpool(service.event_relay.stop)
 
     about = "Critiques of photographs in one advisor's style."
     app = FastAPI(

@@ -27,6 +27,7 @@ from mondrian_core.serving.http.problem_details import KeyReused, UnknownJob
 from mondrian_core.serving.http.uploads import StoredPhotograph
 from mondrian_core.serving.jobs.advisor_groups import group_of_job, member_job_id, new_group_id
 from mondrian_core.serving.jobs.background_recording import BackgroundRecording
+from mondrian_core.serving.jobs.event_relay import ServiceEventRelay
 from mondrian_core.serving.jobs.job_events import JobEventBroker
 from mondrian_core.serving.jobs.job_runner import JobRunner
 from mondrian_core.serving.jobs.worker import JobWorker
@@ -68,6 +69,7 @@ class Service:
     pixel_files: PixelFileCache
     base: str
     recording: BackgroundRecording
+    event_relay: ServiceEventRelay
     follower: StoreFollower | None = None
     token: str | None = None
     boot: str = field(default_factory=lambda: uuid.uuid4().hex[:12])

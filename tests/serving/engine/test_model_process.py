@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,38 @@ def test_adapter_crashes_pin_the_base_for_a_while(
         assert model.pinned
         moment[0] = 601.0
         assert not model.pinned
+    finally:
+        model.stop()
+
+
+def test_death_between_questions_is_charged_to_no_question(model: ModelProcess) -> None:
+    """A killed process can look alive for a moment: the next question reaches a socket that nobody reads."""
+    model.start()
+    pid = model.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)  # from here on it takes no question
+    asked = Question(messages=[], image=QUESTION.image, adapter=Path("v0001"))
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(model.ask, asked)
+        wait_until(lambda: model.seconds_since_last_message is not None)  # the question is in flight
+        os.kill(pid, signal.SIGKILL)
+        assert answer.result(60).tokens == 3
+    assert (model.starts, model.crashes) == (2, 1)
+    assert not any(adapted for _, adapted in model._crashes), "no adapter was answering"
+
+
+def test_process_that_dies_whenever_a_question_arrives_ends_the_attempts(tmp_path: Path) -> None:
+    dies_at_once = (
+        "import os, sys; from multiprocessing.connection import Connection; "
+        "from mondrian_core.serving.engine.ipc import ReadyResponse; connection = Connection(int(sys.argv[1])); "
+        "connection.send(ReadyResponse('fake', 0.0)); connection.recv(); os._exit(9)"
+    )
+    limits = ModelProcessLimits(backoff=0.001)
+    model = ModelProcess((sys.executable, "-c", dies_at_once, "{descriptor}"), tmp_path / "log", limits=limits)
+    try:
+        with pytest.raises(ModelProcessDied, match="exit status 9"):
+            model.ask(QUESTION)
+        assert model.starts == model.crashes == 2
     finally:
         model.stop()
 
