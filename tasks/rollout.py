@@ -26,7 +26,7 @@ from mondrian_core.rollout import (
     rollout_plan_for_traffic,
 )
 from mondrian_core.settings import Settings
-from mondrian_core.store import Store
+from mondrian_core.store import Job, Store
 from tasks import artifact_pages
 from tasks.reporting import artifact_key, publish_markdown_artifact
 from tasks.run_context import current_actor
@@ -58,15 +58,13 @@ def advance_rollout_task(settings: Settings, advisor: str) -> RolloutOutcome:
     A concurrent promotion, rollback or decision wins; the next run sees its result.
 
     Raises:
-        NoWorkspace, NoDatabase: there is no jobs table.
+        NoWorkspace, NoDatabase: there is no jobs table, and the registry is a folder.
     """
     registry = Registry(settings.adapters_root)
-    settings.require_workspace()
     try:
-        with closing(Store(settings.database, read_only=True)) as store:
-            running = rollout.active_rollout(registry, advisor)
-            jobs = store.jobs(advisor, since=running.started if running else None)
-            seen = rollout.check_rollout(registry, advisor, jobs, actor=current_actor())
+        running = rollout.active_rollout(registry, advisor)
+        jobs = _own_jobs(settings, registry, advisor, running)
+        seen = rollout.check_rollout(registry, advisor, jobs, actor=current_actor())
     except (NothingToDo, ChampionChanged) as error:
         return RolloutOutcome("Held", f"{advisor}: {error.problem}")
     return _report_check(seen)
@@ -87,12 +85,19 @@ def report_rollback_task(seen: RolloutCheck) -> RolloutOutcome:
     return _report_check(seen)
 
 
-def _check_ended_rollout(settings: Settings, ended: Rollout) -> RolloutCheck:
-    """The counts of a rollout that has ended."""
+def _own_jobs(settings: Settings, registry: Registry, advisor: str, since: Rollout | None) -> list[Job]:
+    """This machine's jobs since a rollout started; none where it serves nothing and the store has those of others."""
+    if registry.url is not None and not settings.database.is_file():
+        return []
     settings.require_workspace()
     with closing(Store(settings.database, read_only=True)) as store:
-        jobs = store.jobs(ended.advisor, since=ended.started)
-        counted = observe_rollout(Registry(settings.adapters_root), ended, jobs, publish=False)
+        return list(store.jobs(advisor, since=since.started if since else None))
+
+
+def _check_ended_rollout(settings: Settings, ended: Rollout) -> RolloutCheck:
+    """The counts of a rollout that has ended."""
+    registry = Registry(settings.adapters_root)
+    counted = observe_rollout(registry, ended, _own_jobs(settings, registry, ended.advisor, ended), publish=False)
     return RolloutCheck(ended, counted, RollBack("service", ended.why, ended.evidence), ended)
 
 
