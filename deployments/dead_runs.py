@@ -9,15 +9,15 @@ from deployments.machines import registered_machines
 from deployments.prefect_instance import POOL, PrefectInstance
 from deployments.prefect_setup import prefect_client
 from tasks import liveness
+from tasks.handover import TRAIN_DEPLOYMENT, handed_over_state
 from tasks.server_time import server_time
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun, State
 
-RESUMABLE = ("retrain/scheduled",)
-HANDED_OVER = "HandedOver"
 ACTIVE_STATES = ("PENDING", "RUNNING", "CANCELLING", "PAUSED")
+RESUMABLE = ("retrain/scheduled", TRAIN_DEPLOYMENT)
 START_TIMEOUT_SECONDS = (
     120.0  # from a worker's claim of a run to the run's lock file; a second or two on an idle machine
 )
@@ -70,13 +70,6 @@ def _is_ours(place: PrefectInstance, run: FlowRun, age: float) -> bool:
     if liveness.has_run_lock_file(place.home, run.id):
         return True
     return run.state is not None and run.state.is_pending() and age >= START_TIMEOUT_SECONDS
-
-
-def handed_over_state(reason: str) -> State[Any]:
-    """The state of a run that another machine continues."""
-    from prefect.states import Scheduled
-
-    return Scheduled(name=HANDED_OVER, message=f"{reason} Another machine continues it from the last checkpoint.")
 
 
 def _resumable_deployments(client: SyncPrefectClient) -> frozenset[UUID]:

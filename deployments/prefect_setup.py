@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 QUEUES = {"control": 1, "serving": 2, "data": 5, "accelerator": 10}  # priority: the lower number goes first
+WORKER_TIMEOUT_SECONDS = 180.0  # it takes two seconds on an idle machine
 ZOMBIE_AUTOMATION = "mondrian: runs whose process died"
 # A run must not change anything about its process. Prefect's own template lets the creator of a run choose command,
 # environment and folder. `env` must be absent rather than empty: Prefect merges a run's `env` into an existing one.
@@ -164,7 +165,9 @@ def _drop_removed_schedules(client: SyncPrefectClient) -> None:
                 client.delete_deployment_schedule(deployment.id, schedule.id)
 
 
-def wait_for_worker(place: PrefectInstance, name: str, patience: float = 60.0, log: Path | str | None = None) -> None:
+def wait_for_worker(
+    place: PrefectInstance, name: str, patience: float = WORKER_TIMEOUT_SECONDS, log: Path | str | None = None
+) -> None:
     """Wait until the worker reports to the server, for at most `patience` seconds.
 
     Args:
