@@ -18,10 +18,7 @@ from mondrian_core.settings import Settings
 from mondrian_core.store import Store
 from tests.registry.conftest import manifest, write_adapter
 from tests.registry.test_remote_advisor_store import history_is_true
-from tests.s3_server import s3_server, url
 from tests.waiting import LIMIT_SECONDS
-
-__all__ = ["s3_server", "url"]  # fixtures
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKETIME = shutil.which("faketime")
