@@ -42,6 +42,7 @@ class Settings(BaseSettings):
 
     workspace: Path = Field(default=Path("workspace"), validation_alias=_env("MONDRIAN_WORKSPACE"))
     adapters: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_ADAPTERS"))
+    shared: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_SHARED"))
     backup: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_BACKUP"))
     cache: Path = Field(default=Path("~/.cache/mondrian"), validation_alias=_env("MONDRIAN_CACHE"))
     base_model: str | None = Field(default=None, validation_alias=_env("MONDRIAN_BASE_MODEL"))
@@ -127,6 +128,13 @@ class Settings(BaseSettings):
         """The roles of this machine, in the order of `ROLES`."""
         given = self.machine_roles.split(",")
         return tuple(role for role in ROLES if role in given)
+
+    @property
+    def shared_root(self) -> str | None:
+        """Where datasets, runs and checkpoints are published: a URL, or an absolute folder; None: nowhere."""
+        if self.shared is None:
+            return None
+        return _url_from_path(self.shared) or str(self.shared.expanduser().resolve())
 
     @property
     def overlooked_registry(self) -> Path | None:
