@@ -1,4 +1,4 @@
-"""A training that dies on one machine goes on at another from its published checkpoint, with the same bytes in the end."""
+"""A training that dies on one machine goes on at another from its published checkpoint and ends with the same bytes."""
 
 from __future__ import annotations
 
