@@ -8,7 +8,7 @@ from uuid import UUID
 
 from deployments.machines import registered_machines
 from deployments.prefect_instance import POOL, PrefectInstance
-from deployments.prefect_setup import prefect_client
+from deployments.prefect_setup import ACTIVE_STATES, prefect_client
 from tasks import liveness
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 RESUMABLE = ("retrain/scheduled",)
 HANDED_OVER = "HandedOver"
-ACTIVE_STATES = ("PENDING", "RUNNING", "CANCELLING", "PAUSED")
 START_TIMEOUT_SECONDS = (
     120.0  # from a worker's claim of a run to the run's lock file; a second or two on an idle machine
 )

@@ -20,6 +20,7 @@ HOST = "127.0.0.1"
 EVERY_INTERFACE = "0.0.0.0"  # only where MONDRIAN_PREFECT_HOST says that other machines come
 ALLOWED_HOSTS = (HOST, "localhost")  # accepted Host headers
 DEFAULT_PORT = 4200
+KEPT_RUN_DAYS = 90  # flow runs in Prefect's database
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,9 @@ class PrefectInstance:
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+            # the server deletes old runs with their logs, pages and states; what they decided is in the registry
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(KEPT_RUN_DAYS * 86_400),
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "20",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "PREFECT_WORKER_QUERY_SECONDS": "2",

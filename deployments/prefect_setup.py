@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from deployments.automations import apply_automations, declared_automations
-from deployments.dead_runs import ACTIVE_STATES
 from deployments.prefect_instance import ACCELERATOR_LIMIT, POOL, ROOT, PrefectInstance
 from mondrian_core.domain_events import EventServer, begin_relay, relay_now
 from mondrian_core.errors import PrefectUnavailable
@@ -36,6 +35,7 @@ FORMER_DEPLOYMENTS = {
     "evaluate/manual": "flows/evaluate.py:evaluate_flow",
     "synthesize/manual": "flows/synthesize.py:synthesize_flow",
 }
+ACTIVE_STATES = ("PENDING", "RUNNING", "CANCELLING", "PAUSED")
 
 
 def prefect_client(place: PrefectInstance) -> SyncPrefectClient:
