@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import re
+import socket
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +43,7 @@ class Settings(BaseSettings):
 
     workspace: Path = Field(default=Path("workspace"), validation_alias=_env("MONDRIAN_WORKSPACE"))
     adapters: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_ADAPTERS"))
+    shared: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_SHARED"))
     backup: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_BACKUP"))
     cache: Path = Field(default=Path("~/.cache/mondrian"), validation_alias=_env("MONDRIAN_CACHE"))
     config_home: Path = Field(default=Path("~/.config"), validation_alias=_env("XDG_CONFIG_HOME"))
@@ -128,6 +130,12 @@ class Settings(BaseSettings):
         """The roles of this machine, in the order of `ROLES`."""
         given = self.machine_roles.split(",")
         return tuple(role for role in ROLES if role in given)
+
+    @property
+    def machine_name(self) -> str:
+        """The name of this machine: MONDRIAN_MACHINE, else from the name of the host."""
+        host = re.sub(r"[^a-z0-9]+", "-", socket.gethostname().partition(".")[0].lower()).strip("-")
+        return self.machine or host[:40].strip("-") or "mondrian"
 
     @property
     def overlooked_registry(self) -> Path | None:

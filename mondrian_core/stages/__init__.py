@@ -94,12 +94,11 @@ def check_run_prerequisites(context: StageContext) -> None:
 
     Raises:
         UnknownAdvisor, NoDatabase, BaseModelUnavailable: each names the next step.
-        BadInput: the recipe asks for a rollout and the registry is in an object store.
+        BadInput: the registry can only be read.
     """
     from mondrian_core.models.base_model import resolve_base_path
 
-    if context.recipe.promote.rollout:
-        context.registry.require_rollout_support()
+    context.registry.require_writable()
     context.store().advisor(context.advisor)
     resolve_base_path(context.base_model)
 

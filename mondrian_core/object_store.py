@@ -82,6 +82,15 @@ class ObjectStore:
                 return []
         return sorted(each["name"].rstrip("/").rpartition("/")[2] for each in found if each["type"] == "directory")
 
+    def token(self, path: str) -> str | None:
+        """The token of an object, without reading it; None when it doesn't exist."""
+        with self._translate_errors():
+            try:
+                facts = self._fs.info(self._at(path), refresh=True)
+            except FileNotFoundError:
+                return None
+        return str(facts.get("ETag") or "")
+
     def read(self, path: str) -> bytes:
         """Read an object."""
         with self._translate_errors():
@@ -105,12 +114,20 @@ class ObjectStore:
             WriteConflict: it has another token, or it exists.
             BadInput: the store has no conditional writes.
         """
-        if not self.conditional:
-            raise BadInput(f"{self.url} can only be read.", "Only a folder or an s3:// URL can be written to.")
+        self.require_conditional_writes()
         bucket, key = self._at(path).split("/", 1)
         condition = {"IfNoneMatch": "*"} if token is None else {"IfMatch": token}
         with self._translate_errors():
             self._fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, **condition)
+
+    def require_conditional_writes(self) -> None:
+        """Refuse a store without conditional writes.
+
+        Raises:
+            BadInput: the store has none.
+        """
+        if not self.conditional:
+            raise BadInput(f"{self.url} can only be read.", "Only a folder or an s3:// URL can be written to.")
 
     def remove(self, paths: Iterable[str]) -> None:
         """Delete objects; a missing object is not an error."""
