@@ -7,7 +7,7 @@ from uuid import UUID
 
 from deployments.machines import registered_machines
 from deployments.prefect_instance import POOL, PrefectInstance
-from deployments.prefect_setup import prefect_client
+from deployments.prefect_setup import ACTIVE_STATES, prefect_client
 from tasks import liveness
 from tasks.handover import TRAIN_DEPLOYMENT, handed_over_state
 from tasks.server_time import server_time
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun, State
 
-ACTIVE_STATES = ("PENDING", "RUNNING", "CANCELLING", "PAUSED")
 RESUMABLE = ("retrain/scheduled", TRAIN_DEPLOYMENT)
 START_TIMEOUT_SECONDS = (
     120.0  # from a worker's claim of a run to the run's lock file; a second or two on an idle machine

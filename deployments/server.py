@@ -17,8 +17,9 @@ import uvicorn
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse
 
+from deployments.prefect_database import compact_database
 from deployments.prefect_instance import EVERY_INTERFACE, HOST, allowed_hosts
-from mondrian_core.prefect_server import IDENTITY_PATH
+from mondrian_core.prefect_server import IDENTITY_PATH, prefect_home
 from mondrian_core.settings import Settings
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def main() -> None:
         parser.error("PREFECT_SERVER_API_AUTH_STRING is not set; start the server with `mondrian up`")
     settings = Settings()
     keep_task_states_through_outages()
+    compact_database(prefect_home(settings) / "prefect.db")
     uvicorn.run(
         with_host_check(create_app(final=True), settings),
         host=EVERY_INTERFACE if settings.prefect_host else HOST,
