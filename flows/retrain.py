@@ -19,6 +19,7 @@ from mondrian_core.errors import NothingNewToTrain
 from mondrian_core.stages import PromoteSummary
 from tasks.dataset import dataset_task
 from tasks.evaluate import evaluate_task
+from tasks.handover import train_on_free_machine
 from tasks.link import link_task
 from tasks.promote import promote_task
 from tasks.register import register_task
@@ -32,7 +33,6 @@ from tasks.retrain import (
     skip_if_superseded,
 )
 from tasks.run_context import flow_run_name, settings_from_parameters, tag_flow_run, write_run_context
-from tasks.train import train_task
 
 STATE_NAMES = {"promoted": "Promoted", "candidate": "Candidate", "rejected": "Rejected", "unchanged": "NothingNew"}
 RUN_TAGS = {"promoted": "promoted", "candidate": "candidate", "rejected": "rejected", "unchanged": "unchanged"}
@@ -90,7 +90,7 @@ def retrain_flow(  # noqa: PLR0913, PLR0917  (each one is a field of Prefect's f
             if not force:
                 require_changed_run_inputs(run)
             dataset_task(run)
-            train_task(run)
+            train_on_free_machine(run)
             evaluate_task(run)
             register_task(run)
             promoted = promote_task(run)

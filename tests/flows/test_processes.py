@@ -133,7 +133,7 @@ def test_question_without_a_process_is_asked_again(tmp_path: Path) -> None:
     run = FlowRun(flow_id=uuid4(), work_pool_name=POOL, state=Paused(timeout_seconds=600))
 
     def state() -> str | None:
-        found = dead_runs._state_for_dead_run(place, run, "The machine stopped.", worker_stopped=True)
+        found = dead_runs._state_for_dead_run(place, run, "The machine stopped.", may_start=False)
         return found.type.value if found else None
 
     assert state() is None
