@@ -64,6 +64,7 @@ FIGURES: dict[str, ExperimentFigure] = {
     "sample-constants": ExperimentFigure(
         "experiments/evaluation.md", "bench.sample_retraining --constants", cheap=True
     ),
+    "weekly-runs": ExperimentFigure("experiments/runs-in-prefect.md", "bench.simulated_week"),
 }
 
 
