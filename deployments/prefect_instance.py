@@ -96,11 +96,15 @@ class PrefectInstance:
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+            # events wait for a database that is being restarted: 60 times five seconds instead of five times
+            "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_MAX_FLUSH_RETRIES": "60",
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "20",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "PREFECT_WORKER_QUERY_SECONDS": "2",
             # a server that is unreachable for minutes must not end the worker or lose the end of a run
             "PREFECT_CLIENT_MAX_RETRIES": "8",
+            # the answers of a server whose database is being restarted, and of a proxy whose server is
+            "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500,504",
             "PREFECT_CLI_PROMPT": "false",
         }
 

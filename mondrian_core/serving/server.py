@@ -21,6 +21,7 @@ from mondrian_core.serving.critique.active_adapters import ActiveAdapters, requi
 from mondrian_core.serving.critique.adapter_smoke_check import AdapterSmokeCheck
 from mondrian_core.serving.critique.adapter_source import ServedAdapter, find_adapter_source
 from mondrian_core.serving.critique.routing import ModelMode, RoutingPolicy, resolve_model_mode, startup_notices
+from mondrian_core.serving.critique.store_follower import StoreFollower
 from mondrian_core.serving.critique.strategies import all_strategies
 from mondrian_core.serving.engine.supervisor import ModelProcess, ModelProcessLimits, model_command
 from mondrian_core.serving.http import json_log
@@ -33,6 +34,7 @@ from mondrian_core.serving.jobs.background_recording import BackgroundRecording
 from mondrian_core.serving.jobs.event_relay import ServiceEventRelay
 from mondrian_core.serving.jobs.job_events import JobEventBroker
 from mondrian_core.serving.jobs.job_runner import JobRunner
+from mondrian_core.serving.jobs.observation_publisher import ObservationPublisher
 from mondrian_core.serving.jobs.rollback_guard import RollbackGuard
 from mondrian_core.serving.jobs.worker import JobWorker
 from mondrian_core.settings import AnalysisMode, Settings
@@ -197,6 +199,10 @@ def build_service(
         on_finished=on_finished,
         listen=listen,
     )
+    follower = None
+    if registry.url is not None:
+        observations = ObservationPublisher(store, adapters)
+        follower = StoreFollower(registry, adapters.known_advisors, observations.publish, listen)
     if policy.model_mode != "base":  # there, requests that name no mode use no adapter
         worker.warm_up = AdapterWarmUp(adapters, model, smoke_check.advisors, listen)
     return Service(
@@ -214,6 +220,7 @@ def build_service(
         pixel_files=pixel_files,
         base=settings.base,
         recording=BackgroundRecording(store, settings.root, settings.max_pixels),
+        follower=follower,
         event_relay=event_relay,
         token=settings.service_token,
     )

@@ -35,6 +35,7 @@ PROMISED = {
     "synthesize/drafts",
     "backup/scheduled",
     "prune/scheduled",
+    "drift/scheduled",
 }
 
 
@@ -169,7 +170,7 @@ def test_each_worker_runs_its_own_checkout() -> None:
 
 def test_what_needs_the_database_stays_on_the_data_machine() -> None:
     queues = {deployment.full_name: deployment.work_pool.work_queue_name for deployment in FILE.deployments}
-    flows = ("retrain", "evaluate", "index", "synthesize", "backup", "prune")
+    flows = ("retrain", "evaluate", "index", "synthesize", "backup", "prune", "drift")
     assert {queues[name] for name in queues if name.partition("/")[0] in flows} == {"data"}
     assert {queues[name] for name in queues if name.startswith("serve/")} == {"serving"}
     assert [name for name, queue in queues.items() if queue == "accelerator"] == ["train/dataset"]
