@@ -60,17 +60,22 @@ def apply_automations(client: SyncPrefectClient, declared: Sequence[AutomationCo
         if found is None:
             client.create_automation(wanted)
         elif _content(found) != _content(wanted):
-            client.update_automation(found.id, wanted.model_copy(update={"enabled": found.enabled}))
+            client.update_automation(found.id, _update_body(wanted, enabled=found.enabled))
     for obsolete in present.values():
         client.delete_automation(obsolete.id)
 
 
 def _content(automation: AutomationCore) -> dict[str, Any]:
     """What the code decides; the switch is the user's."""
+    return _update_body(automation, enabled=True).model_dump(mode="json")
+
+
+def _update_body(automation: AutomationCore, *, enabled: bool) -> AutomationCore:
+    """The automation as the API takes it in an update: without owner and ID, and with every default written out."""
     from prefect.events.schemas.automations import AutomationCore
 
-    values = automation.model_dump(mode="json", exclude={"enabled", "owner_resource", "id", "created", "updated"})
-    return AutomationCore.model_validate(values).model_dump(mode="json", exclude={"enabled", "owner_resource"})
+    values = automation.model_dump(mode="json", exclude={"owner_resource", "id", "created", "updated"})
+    return AutomationCore.model_validate({**values, "enabled": enabled})
 
 
 def _automation(name: str, description: str, **values: Any) -> AutomationCore:

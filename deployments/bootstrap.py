@@ -36,6 +36,7 @@ from mondrian_core.prefect_server import (
     read_join_record,
 )
 from mondrian_core.settings import Settings
+from mondrian_core.shared_training import read_shared_id, require_shared_folder
 from tasks import liveness, processes
 from tasks.processes import ManagedProcess
 
@@ -83,15 +84,16 @@ def bring_up(
             joined = read_join_record(settings)
             if joined is not None:
                 place = joined_instance(settings, joined)
-                machine = _machine(settings, joined)
-                machines.set_up_machine(place, machine)
             else:
                 ensure_prefect_password(settings)
                 place = _ensure_server(settings, port, usual_port, started, on_message)
-                machine = _machine(settings, None)
+            machine = _machine(settings, joined)
+            if (
+                joined is None or "data" in joined.roles
+            ):  # a server in containers has no machine that declares its flows
                 on_message("applying prefect.yaml")
                 prefect_setup.set_up_prefect(place)
-                machines.set_up_machine(place, machine)
+            machines.set_up_machine(place, machine)
             _end_runs(settings, on_message, "Its process is gone: the machine or the worker stopped during the run.")
             _ensure_workers(place, plan_workers(machine), started, on_message)
             return RunningPrefect(place, tuple(recorded_processes(settings)), tuple(started))
@@ -189,9 +191,19 @@ def joined_instance(settings: Settings, joined: JoinRecord) -> PrefectInstance:
 
 def _machine(settings: Settings, joined: JoinRecord | None) -> Machine:
     """This machine, for its server."""
-    if joined is not None:
-        return Machine(name=joined.machine, roles=joined.roles, joined=True, several=True)
-    return Machine(name=machine_name(settings), roles=settings.roles, several=settings.prefect_host is not None)
+    roles = joined.roles if joined else settings.roles
+    shared = ""
+    if settings.shared is not None or (joined and "accelerator" in roles):
+        root = settings.shared_root or ""
+        folder = "://" not in root
+        shared = read_shared_id(require_shared_folder(settings.shared), create="data" in roles) if folder else root
+    return Machine(
+        name=joined.machine if joined else machine_name(settings),
+        roles=roles,
+        joined=joined is not None,
+        several=bool(shared),
+        shared=shared,
+    )
 
 
 def _ensure_workers(

@@ -10,14 +10,14 @@ from deployments.machines import registered_machines
 from deployments.prefect_instance import POOL, PrefectInstance
 from deployments.prefect_setup import prefect_client
 from tasks import liveness
+from tasks.handover import TRAIN_DEPLOYMENT, handed_over_state
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun, State
 
-RESUMABLE = ("retrain/scheduled",)
-HANDED_OVER = "HandedOver"
 ACTIVE_STATES = ("PENDING", "RUNNING", "CANCELLING", "PAUSED")
+RESUMABLE = ("retrain/scheduled", TRAIN_DEPLOYMENT)
 START_TIMEOUT_SECONDS = (
     120.0  # from a worker's claim of a run to the run's lock file; a second or two on an idle machine
 )
@@ -72,13 +72,6 @@ def _is_ours(place: PrefectInstance, run: FlowRun) -> bool:
 def _age_seconds(run: FlowRun) -> float:
     """Since the run's state changed."""
     return (datetime.now(UTC) - run.state.timestamp).total_seconds() if run.state is not None else 0.0
-
-
-def handed_over_state(reason: str) -> State[Any]:
-    """The state of a run that another machine continues."""
-    from prefect.states import Scheduled
-
-    return Scheduled(name=HANDED_OVER, message=f"{reason} Another machine continues it from the last checkpoint.")
 
 
 def _resumable_deployments(client: SyncPrefectClient) -> frozenset[UUID]:

@@ -116,6 +116,8 @@ class PrefectInstance:
             "MONDRIAN_ADAPTERS": str(settings.adapters_root),
             "MONDRIAN_BASE_MODEL": settings.base,
             "MONDRIAN_ROLES": ",".join(settings.roles),
+            **({"MONDRIAN_SHARED": str(settings.shared)} if settings.shared else {}),
+            "MONDRIAN_MACHINE": settings.machine_name,
             "MONDRIAN_CHECKOUT": str(ROOT),  # prefect.yaml's pull step: each worker runs its own checkout
             # the interpreter's folder first, so that a worker finds `prefect` without an activated environment
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),

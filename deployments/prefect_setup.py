@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from deployments.automations import apply_automations, declared_automations
-from deployments.dead_runs import ACTIVE_STATES
 from deployments.prefect_instance import ACCELERATOR_LIMIT, POOL, ROOT, PrefectInstance
 from mondrian_core.domain_events import EventServer, begin_relay, relay_now
 from mondrian_core.errors import PrefectUnavailable
@@ -24,11 +23,15 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 QUEUES = {"control": 1, "serving": 2, "data": 5, "accelerator": 10}  # priority: the lower number goes first
+WORKER_TIMEOUT_SECONDS = 180.0  # it takes two seconds on an idle machine
 ZOMBIE_AUTOMATION = "mondrian: runs whose process died"
 # A run must not change anything about its process. Prefect's own template lets the creator of a run choose command,
 # environment and folder. `env` must be absent rather than empty: Prefect merges a run's `env` into an existing one.
+# `command`: without one the worker starts Prefect twice, first to prepare a folder for the run and then to run it
+# (docs/decisions/0144). A run begins a session of its own, so that what ends the worker's group doesn't end the run.
+RUN_COMMAND = """python -c "import os, runpy; os.setsid(); runpy.run_module('prefect.engine', run_name='__main__')\""""
 JOB_TEMPLATE: dict[str, Any] = {
-    "job_configuration": {"stream_output": True},
+    "job_configuration": {"stream_output": True, "command": RUN_COMMAND},
     "variables": {"type": "object", "properties": {}, "additionalProperties": False},
 }
 # Names of earlier releases, with the flow that tells them from a user's deployment of the same name.
@@ -132,9 +135,9 @@ def _remove_former_deployments(client: SyncPrefectClient) -> None:
 def _has_unfinished_runs(client: SyncPrefectClient, deployment: UUID) -> bool:
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterState
     from prefect.client.schemas.filters import FlowRunFilterStateType as OfType
-    from prefect.client.schemas.objects import StateType
+    from prefect.client.schemas.objects import TERMINAL_STATES, StateType
 
-    unfinished = OfType(any_=[StateType(name) for name in ("SCHEDULED", *ACTIVE_STATES)])
+    unfinished = OfType(any_=[each for each in StateType if each not in TERMINAL_STATES])
     chosen = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
     runs = FlowRunFilter(state=FlowRunFilterState(type=unfinished))
     return bool(client.read_flow_runs(flow_run_filter=runs, deployment_filter=chosen, limit=1))
@@ -183,7 +186,9 @@ def _drop_removed_schedules(client: SyncPrefectClient) -> None:
                 client.delete_deployment_schedule(deployment.id, schedule.id)
 
 
-def wait_for_worker(place: PrefectInstance, name: str, patience: float = 60.0, log: Path | str | None = None) -> None:
+def wait_for_worker(
+    place: PrefectInstance, name: str, patience: float = WORKER_TIMEOUT_SECONDS, log: Path | str | None = None
+) -> None:
     """Wait until the worker reports to the server, for at most `patience` seconds.
 
     Args:

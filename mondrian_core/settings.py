@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import re
+import socket
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -135,6 +136,12 @@ class Settings(BaseSettings):
         if self.shared is None:
             return None
         return _url_from_path(self.shared) or str(self.shared.expanduser().resolve())
+
+    @property
+    def machine_name(self) -> str:
+        """The name of this machine: MONDRIAN_MACHINE, else from the name of the host."""
+        host = re.sub(r"[^a-z0-9]+", "-", socket.gethostname().partition(".")[0].lower()).strip("-")
+        return self.machine or host[:40].strip("-") or "mondrian"
 
     @property
     def overlooked_registry(self) -> Path | None:

@@ -24,7 +24,7 @@ settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 
 ROOT = Path(__file__).resolve().parent.parent
-LONGEST_FOLDERS = ("flows", "docs", "loop")
+LONGEST_FOLDERS = ("flows", "docs", "loop", "training", "models")
 TEST_MARKS = {"mini", "flow", "browser"}
 HIDDEN_ENVIRONMENT_PREFIXES = ("MONDRIAN_", "PREFECT_", "ANALYSIS_MODE", "EMBEDDINGS_ENABLED", "LORA_ADAPTER_DIR")
 

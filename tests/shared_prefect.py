@@ -159,6 +159,7 @@ class SharedMachine:
             workspace=self.folder / "workspace",
             adapters=Path(self.environment["MONDRIAN_ADAPTERS"]),
             base_model="mini",
+            shared=Path(self.environment["MONDRIAN_SHARED"]),
         )
 
     @property
@@ -229,6 +230,7 @@ class SharedPrefect:
                 "MONDRIAN_WORKSPACE": str(folder / "workspace"),
                 "MONDRIAN_ADAPTERS": str(self.settings.adapters_root),
                 "MONDRIAN_BASE_MODEL": "mini",
+                "MONDRIAN_SHARED": str(self.settings.shared),
                 # every machine has an accelerator of its own
                 "MONDRIAN_ACCELERATOR_LOCK": str(folder / "accelerator.lock"),
                 **(more or {}),
@@ -262,13 +264,15 @@ def shared_prefect(folder: Path, **more: Any) -> Iterator[SharedPrefect]:
     settings = None
     try:
         redis_server = RedisServer(folder / "redis")
-        (folder / "server" / "workspace").mkdir(parents=True)
+        for needed in ("server/workspace", "shared"):
+            (folder / needed).mkdir(parents=True)
         settings = Settings(
             workspace=folder / "server" / "workspace",
             adapters=folder / "adapters",
             base_model="mini",
             prefect_database=postgres.url,
             prefect_redis=redis_server.url,
+            shared=folder / "shared",
             **more,
         )
         shared = SharedPrefect(

@@ -58,6 +58,7 @@ COMMANDS: CommandTable = {
         "watch": ("watch:watch_command", "critique photographs as they appear in a folder"),
         "mcp": ("mcp:mcp_command", "offer critiques to other programs (Model Context Protocol)"),
         "compare": ("service:compare_command", "print the A/B table of recent requests"),
+        "drift": ("drift:drift_command", "compare live answers with the champion's evaluation; 1 on an alarm"),
     },
 }
 ADVISOR_COMMANDS = {

@@ -20,7 +20,13 @@ from mondrian_core.rollout.check_schedule import (
 )
 from mondrian_core.rollout.decision_rules import decide_rollout, rollout_after_decision
 from mondrian_core.rollout.faults import FAULT_KEY, Fault, is_external_fault, job_fault
-from mondrian_core.rollout.observation import RolloutRequest, count_observations, is_failed_answer, rollout_requests
+from mondrian_core.rollout.observation import (
+    SHADOW_KEY,
+    RolloutRequest,
+    count_observations,
+    is_failed_answer,
+    rollout_requests,
+)
 from mondrian_core.rollout.observation_log import ObservationLog, observe_rollout
 from mondrian_core.rollout.plan import (
     Advance,
@@ -53,6 +59,7 @@ __all__ = [
     "FAULT_KEY",
     "ROLLOUT_DEPLOYMENT",
     "SERVICE_ACTOR",
+    "SHADOW_KEY",
     "Advance",
     "Fault",
     "Hold",

@@ -24,7 +24,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("machine")
     (folder / "workspace").mkdir()
-    return Settings(workspace=folder / "workspace", adapters=folder / "adapters", base_model="mini")
+    return Settings(
+        workspace=folder / "workspace",
+        adapters=folder / "adapters",
+        base_model="mini",
+        notifications="none",  # a run that a test makes fail would start another one; test_automations.py wants them
+    )
 
 
 @pytest.fixture(scope="package")

@@ -22,8 +22,11 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
 PROMISED = {
     "retrain/scheduled",
+    "train/dataset",
     "promote/manual",
     "rollback/manual",
+    "rollback/automatic",
+    "notify/desktop",
     "rollout/advance",
     "evaluate/version",
     "serve/local",
@@ -32,6 +35,7 @@ PROMISED = {
     "synthesize/drafts",
     "backup/scheduled",
     "prune/scheduled",
+    "drift/scheduled",
 }
 
 
@@ -166,10 +170,10 @@ def test_each_worker_runs_its_own_checkout() -> None:
 
 def test_what_needs_the_database_stays_on_the_data_machine() -> None:
     queues = {deployment.full_name: deployment.work_pool.work_queue_name for deployment in FILE.deployments}
-    reads_database = {name for name in queues if name.partition("/")[0] in ("index", "synthesize", "backup")}
-    assert reads_database and {queues[name] for name in reads_database} == {"data"}
+    flows = ("retrain", "evaluate", "index", "synthesize", "backup", "prune", "drift")
+    assert {queues[name] for name in queues if name.partition("/")[0] in flows} == {"data"}
     assert {queues[name] for name in queues if name.startswith("serve/")} == {"serving"}
-    assert queues["retrain/scheduled"] == "accelerator"
+    assert [name for name, queue in queues.items() if queue == "accelerator"] == ["train/dataset"]
 
 
 @pytest.mark.parametrize("typo", ["concurrency_limitt: 3", "retries: 3"])

@@ -102,7 +102,8 @@ def page_of(machine: RunningPrefect, key: str) -> str:
 
 def events_of(machine: RunningPrefect, advisor: str) -> list[str]:
     """Names of our events about an advisor, as the server has them."""
-    wanted = {"filter": {"resource": {"id": [f"mondrian.adapter.{advisor}"]}}}
+    resources = [f"mondrian.adapter.{advisor}", f"mondrian.advisor.{advisor}"]
+    wanted = {"filter": {"resource": {"id": resources}}}
     with httpx.Client(base_url=machine.place.api, auth=machine.place.basic_auth, trust_env=False) as client:
         found = client.post("/events/filter", json=wanted).raise_for_status().json()["events"]
     return [event["event"] for event in found]

@@ -23,6 +23,7 @@ from mondrian_core.serving.http.advisor_group_routes import (
 )
 from mondrian_core.serving.http.api_docs import AREAS, add_api_docs, add_area, operation_id
 from mondrian_core.serving.http.critique_file_routes import add_critique_file_routes
+from mondrian_core.serving.http.drift_routes import add_drift_routes
 from mondrian_core.serving.http.error_pages import ErrorPages, UnexpectedErrors, document_problems
 from mondrian_core.serving.http.front_page import add_front_page
 from mondrian_core.serving.http.history_routes import add_history_routes
@@ -316,6 +317,7 @@ _ROUTES = (  # of each area; of two that match a path, the first answers
     ("Registry", add_promotion_routes),
     ("Registry", add_registry_routes),
     ("Runs", add_run_routes),
+    ("Drift", add_drift_routes),
     ("Service", _other_routes),
     ("Service", _page_routes),
     ("Critiques", add_critique_file_routes),
