@@ -98,12 +98,12 @@ class ChampionUpdates:
 
 
 class RunUpdates:
-    """Brings the runs that other machines publish into the workspace; a run that can't be fetched is told of once."""
+    """Brings the runs that other machines publish into the workspace; a run that can't be fetched is reported once."""
 
     def __init__(self, storage: SharedStorage, workspace: Path, listen: EventListener) -> None:
         self._storage, self._workspace, self._listen = storage, workspace, listen
         self._seen: dict[str, str] = {}
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def update(self) -> None:
         """Fetch what is new.
@@ -113,6 +113,6 @@ class RunUpdates:
         """
         _, problems = fetch_published_runs(self._storage, self._workspace, self._seen)
         for problem in problems:
-            if problem not in self._told:
-                self._told.add(problem)
+            if problem not in self._reported:
+                self._reported.add(problem)
                 self._listen(StageNotice("serve", f"A published run could not be fetched: {problem}"))
