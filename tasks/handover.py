@@ -47,8 +47,9 @@ MAX_ATTEMPTS = 5
 
 
 def train_on_free_machine(context_file: Path) -> TrainSummary:
-    """Train here; with a shared folder, on any machine with a free accelerator."""
-    if Settings().shared is None:
+    """Train here; with a shared folder (not a bucket), on any machine with a free accelerator."""
+    root = Settings().shared_root
+    if root is None or "://" in root:  # attempts are fenced by folders
         return train_task(context_file)
     return train_elsewhere_task(context_file)
 
