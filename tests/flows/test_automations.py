@@ -110,7 +110,7 @@ def test_a_retraining_follows_within_an_hour(client: SyncPrefectClient, settings
     client.delete_flow_run(run.id)
 
 
-def test_a_promotion_by_command_is_told_and_a_degraded_one_rolled_back_once(
+def test_a_promotion_by_command_is_reported_and_a_degraded_one_rolled_back_once(
     client: SyncPrefectClient, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry, advisor = Registry(settings.adapters_root), "degraded"
@@ -154,10 +154,10 @@ def test_a_promotion_by_command_is_told_and_a_degraded_one_rolled_back_once(
     )
     assert names
     assert registry.current(advisor) == "v0001"
-    told = [
+    reported = [
         (each.name, each.version) for each in _stored(settings, advisor) if each.name.startswith("mondrian.adapter.")
     ]
-    assert told == [
+    assert reported == [
         ("mondrian.adapter.promoted", "v0001"),
         ("mondrian.adapter.promoted", "v0002"),
         ("mondrian.adapter.rolled_back", "v0002"),
@@ -183,7 +183,7 @@ def receiving_webhook() -> Iterator[tuple[str, list[Any]]]:
     server.shutdown()
 
 
-def test_any_notification_block_is_told_every_event(
+def test_any_notification_block_gets_every_event(
     client: SyncPrefectClient, settings: Settings, prefect_here: Any
 ) -> None:
     from prefect.blocks.notifications import CustomWebhookNotificationBlock
