@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -20,6 +21,7 @@ from deployments.automations import NOTIFY, OWNER, RETRAIN, ROLL_BACK, apply_aut
 from deployments.bootstrap import RunningPrefect
 from mondrian_core.cli import main
 from mondrian_core.domain_events import (
+    ADAPTER_REJECTED,
     DATA_GROWN,
     DRIFT_DETECTED,
     EVENT_NAMES,
@@ -95,6 +97,20 @@ def test_automations_are_corrected_and_those_of_the_user_left_alone(client: Sync
     assert kept.description == "the user's"
     client.delete_automation(theirs)
     client.resume_automation(off.id)
+
+
+def test_a_notification_has_the_exact_text_and_link(
+    client: SyncPrefectClient, settings: Settings, notifying: None
+) -> None:
+    link = "/registry/linked/v0001"
+    events = [
+        make_event(ADAPTER_REJECTED, "linked", reason=HOSTILE, link=link),
+        make_event(ADAPTER_REJECTED, "unlinked", reason=HOSTILE),
+    ]
+    EventServer.of_workspace(settings).send_new(events)
+    for event in events:
+        (run,) = wait_until(partial(started_runs, client, NOTIFY, event.title), "the notification")
+        assert run.parameters == {"title": event.title, "message": HOSTILE, "link": event.link}
 
 
 @pytest.mark.parametrize("name", [DATA_GROWN, DRIFT_DETECTED])
