@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from s3fs import S3FileSystem
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 from mondrian_core.cli import main
 from mondrian_core.errors import BadAdapter, BadInput, ChampionChanged, GateFailed, MondrianError
@@ -27,14 +24,16 @@ from tests.registry.test_looks import look_request
 from tests.rollout.conftest import begin_rollout
 
 
-class Silent(WSGIRequestHandler):
-    def log(self, *arguments: Any) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The address of an S3 server that takes one request at a time, so that its conditional writes are atomic."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Silent(WSGIRequestHandler):
+        def log(self, *arguments: Any) -> None:
+            """Say nothing."""
+
     app = DomainDispatcherApplication(create_backend_app)
     running = make_server("127.0.0.1", 0, app, threaded=False, request_handler=Silent)
     thread = threading.Thread(target=running.serve_forever, daemon=True)
@@ -48,6 +47,8 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def url(server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
     """An empty place in a bucket."""
+    from s3fs import S3FileSystem
+
     for name, value in {
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret",
@@ -459,6 +460,8 @@ def _down(self: ObjectStore, prefix: str = "") -> Any:
 
 
 def test_unreachable_object_store_is_reported(monkeypatch: pytest.MonkeyPatch, url: str, tmp_path: Path) -> None:
+    from s3fs import S3FileSystem
+
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     S3FileSystem.clear_instance_cache()
