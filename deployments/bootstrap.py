@@ -1,4 +1,4 @@
-"""Start and stop Prefect's server and worker on one machine. `up`, `down`, `demo` and the tests use this module.
+"""Start and stop Prefect's server and workers on one machine. `up`, `down`, `join`, `demo` and the tests use it.
 
 Every call may be repeated: running processes are kept and missing ones started. `WORKSPACE/.prefect/up.json` records
 the processes that were started, and only those are ever stopped.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ from typing import Any
 import httpx
 from filelock import FileLock, Timeout
 
-from deployments import prefect_setup
+from deployments import dead_runs, machines, prefect_setup
+from deployments.machines import Machine, WorkerPlan, machine_name, plan_workers
 from deployments.prefect_instance import POOL, ROOT, PrefectInstance, choose_port
+from deployments.prepared_deploy import PreparedDeploy
 from mondrian_core import ports
 from mondrian_core.errors import PortInUse, PrefectUnavailable
 from mondrian_core.files import read_json, require_free_space, write_json
 from mondrian_core.prefect_server import (
+    JoinRecord,
     PrefectServerIdentity,
     auth_string_path,
     create_prefect_home,
@@ -31,15 +35,16 @@ from mondrian_core.prefect_server import (
     prefect_home,
     prefect_record_path,
     read_auth_string,
+    read_join_record,
 )
 from mondrian_core.settings import Settings
+from mondrian_core.shared_training import read_shared_id, require_shared_folder
 from tasks import liveness, processes
 from tasks.processes import ManagedProcess
 
 SERVER, WORKER = "prefect server", "prefect worker"
 SERVER_TIMEOUT_SECONDS = 180.0  # it takes three seconds on an idle machine
 PORT_RELEASE_SECONDS = 30.0  # on a busy machine the sockets of a killed server are closed after it counts as ended
-WORKER_NAME = "mondrian"
 
 OnMessage = Callable[[str], None]
 
@@ -72,19 +77,56 @@ def bring_up(
         PortInUse: `port` is given and in use.
         PrefectUnavailable: server or worker did not start; the processes of this call have been stopped.
     """
+    with _starting(settings) as started:
+        joined = read_join_record(settings)
+        server: ManagedProcess | None = None
+        if joined is not None:
+            place = joined_instance(settings, joined)
+        else:
+            ensure_prefect_password(settings)
+            place, server = _ensure_server(settings, port, usual_port, started, on_message)
+        machine = _machine(settings, joined)
+        if joined is None or "data" in joined.roles:  # a server in containers has no machine that declares its flows
+            with PreparedDeploy(place) as deploy:
+                if server is not None:
+                    _wait_until_healthy(place, server)
+                on_message("applying prefect.yaml")
+                prefect_setup.set_up_prefect(place, deploy)
+        machines.set_up_machine(place, machine)
+        _end_runs(settings, on_message, "Its process is gone: the machine or the worker stopped during the run.")
+        _ensure_workers(place, plan_workers(machine), started, on_message)
+        return RunningPrefect(place, tuple(recorded_processes(settings)), tuple(started))
+
+
+def bring_up_server(
+    settings: Settings,
+    *,
+    port: int | None = None,
+    usual_port: int | None = None,
+    on_message: OnMessage = ignore_message,
+) -> PrefectInstance:
+    """Start the server alone, or find it running.
+
+    Raises:
+        NoWorkspace, DiskFull, PortInUse, PrefectUnavailable: as `bring_up`.
+    """
+    with _starting(settings) as started:
+        ensure_prefect_password(settings)
+        place, server = _ensure_server(settings, port, usual_port, started, on_message)
+        _wait_until_healthy(place, server)
+        return place
+
+
+@contextmanager
+def _starting(settings: Settings) -> Iterator[list[ManagedProcess]]:
+    """Start processes, which are put into the list, while no other command does; after an error they are stopped."""
     settings.require_workspace()
     require_free_space(settings.root)
     home = create_prefect_home(settings)
     started: list[ManagedProcess] = []
     try:
         with FileLock(home / "up.lock", timeout=120):
-            ensure_prefect_password(settings)
-            place = _ensure_server(settings, port, usual_port, started, on_message)
-            on_message("applying prefect.yaml")
-            prefect_setup.set_up_prefect(place)
-            _end_runs(settings, on_message, "Its process is gone: the machine or the worker stopped during the run.")
-            _ensure_worker(place, started, on_message)
-            return RunningPrefect(place, tuple(_recorded(settings)), tuple(started))
+            yield started
     except Timeout:
         raise PrefectUnavailable(
             "Another command is starting Prefect for this workspace.", "Wait until it has finished and try again."
@@ -96,32 +138,31 @@ def bring_up(
 
 def _ensure_server(
     settings: Settings, port: int | None, usual: int | None, started: list[ManagedProcess], on_message: OnMessage
-) -> PrefectInstance:
+) -> tuple[PrefectInstance, ManagedProcess]:
+    """The server's address and its process, which may still be starting."""
     _stop_processes_with_old_password(settings)
-    known = _recorded(settings)
-    address = _recorded_port(settings)
+    known = recorded_processes(settings)
+    address = recorded_port(settings)
     if address is not None and any(process.name == SERVER and process.alive for process in known):
         place = PrefectInstance(settings, address)
-        _wait_until_healthy(place, next(process for process in known if process.name == SERVER))
         if port not in (None, address):
             raise PrefectUnavailable(
                 f"The Prefect server of this workspace already runs at {place.ui}.",
                 "Omit --port to use it, or stop it with `mondrian down` first.",
             )
         on_message(f"the Prefect server already runs at {place.ui}")
-        return place
+        return place, next(process for process in known if process.name == SERVER)
     left = [process for process in known if process.alive]  # a worker that waits for the old address
     place = PrefectInstance(settings, _reusable_port(address, port, left) or choose_port(port, usual=usual))
     where = f"{place.ui}{', the address that its worker waits for' if left else ''}"
     on_message(f"starting the Prefect server at {where}; its UI asks for the password in {auth_string_path(settings)}")
     command = [sys.executable, "-m", "deployments.server", "--port", str(place.port)]
     server = processes.start_process(
-        SERVER, command, environment=place.environment(), folder=ROOT, log=place.home / "server.log"
+        SERVER, command, environment=place.server_environment(), folder=ROOT, log=place.home / "server.log"
     )
     started.append(server)
     _record(place, [*left, server])
-    _wait_until_healthy(place, server)
-    return place
+    return place, server
 
 
 def _reusable_port(address: int | None, wanted: int | None, left: list[ManagedProcess]) -> int | None:
@@ -151,7 +192,7 @@ def _reusable_port(address: int | None, wanted: int | None, left: list[ManagedPr
 def _stop_processes_with_old_password(settings: Settings) -> None:
     """Stop processes of an earlier version without a password, or from before the password file was removed."""
     if _read_record(settings).get("password_sha256") != _digest(settings):
-        for process in _recorded(settings):
+        for process in recorded_processes(settings):
             processes.stop_process(process)
 
 
@@ -171,20 +212,62 @@ def _wait_until_healthy(place: PrefectInstance, server: ManagedProcess) -> None:
     )
 
 
-def _ensure_worker(place: PrefectInstance, started: list[ManagedProcess], on_message: OnMessage) -> None:
-    known = _recorded(place.settings)
-    if any(process.name == WORKER and process.alive for process in known):
-        on_message("the worker already runs")
-        return
-    on_message("starting the worker")
-    name = WORKER_NAME
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name]
-    worker = processes.start_process(
-        WORKER, command, environment=place.environment(), folder=ROOT, log=place.home / "worker.log"
+def joined_instance(settings: Settings, joined: JoinRecord) -> PrefectInstance:
+    """The shared server that a workspace has joined, as one of its own; roles are those of the record."""
+    own = settings.model_copy(update={"machine_roles": ",".join(joined.roles), "machine": joined.machine})
+    return PrefectInstance(own, httpx.URL(joined.url).port or 80, joined.url)
+
+
+def _machine(settings: Settings, joined: JoinRecord | None) -> Machine:
+    """This machine, for its server."""
+    roles = joined.roles if joined else settings.roles
+    shared = ""
+    if settings.shared is not None or (joined and "accelerator" in roles):
+        shared = read_shared_id(require_shared_folder(settings.shared), create="data" in roles)
+    return Machine(
+        name=joined.machine if joined else machine_name(settings),
+        roles=roles,
+        joined=joined is not None,
+        several=bool(shared),
+        shared=shared,
     )
-    started.append(worker)
-    _record(place, [process for process in known if process.alive and process.name != WORKER] + [worker])
-    prefect_setup.wait_for_worker(place, name)
+
+
+def _ensure_workers(
+    place: PrefectInstance, plans: list[WorkerPlan], started: list[ManagedProcess], on_message: OnMessage
+) -> None:
+    """Start the workers that don't run, all at once, and wait until they report."""
+    fresh = []
+    for plan in plans:
+        title = _worker_title(plan)
+        known = recorded_processes(place.settings)
+        if any(process.name == title and process.alive for process in known):
+            on_message(f"the {title.removeprefix('prefect ')} already runs")
+            continue
+        on_message(f"starting the {title.removeprefix('prefect ')}")
+        worker = processes.start_process(
+            title,
+            _worker_command(plan),
+            environment=place.environment(),
+            folder=ROOT,
+            log=place.home / f"{title.removeprefix('prefect ').replace(' ', '-')}.log",
+        )
+        started.append(worker)
+        _record(place, [process for process in known if process.alive and process.name != title] + [worker])
+        fresh.append((plan, worker))
+    for plan, worker in fresh:
+        prefect_setup.wait_for_worker(place, plan.name, log=worker.log)
+
+
+def _worker_title(plan: WorkerPlan) -> str:
+    return WORKER if plan.limit is None else f"{WORKER} of the accelerator"
+
+
+def _worker_command(plan: WorkerPlan) -> list[str]:
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+    queues = [word for queue in plan.queues for word in ("--work-queue", queue)]
+    limit = [] if plan.limit is None else ["--limit", str(plan.limit)]
+    return [*command, "--name", plan.name, *queues, *limit]
 
 
 def stop_started_processes(running: RunningPrefect) -> list[str]:
@@ -194,7 +277,7 @@ def stop_started_processes(running: RunningPrefect) -> list[str]:
 
 def take_down(settings: Settings, on_message: OnMessage = ignore_message) -> list[str]:
     """Stop all recorded processes, the worker before the server; returns their names."""
-    return _stop(settings, _recorded(settings), on_message, everything=True)
+    return _stop(settings, recorded_processes(settings), on_message, everything=True)
 
 
 def _stop(
@@ -228,27 +311,30 @@ def _stop_in_order(
         on_message(f"stopping the {process.name}")
         if processes.stop_process(process):
             stopped.append(process.name)
-    left = [process for process in _recorded(settings) if process.alive]
-    port = _recorded_port(settings)
-    if left and port is not None:
-        _record(PrefectInstance(settings, port), left)
+    if everything and read_join_record(settings) is not None:  # there is no server of ours to stop
+        _stop_runs(settings, on_message)
+        _end_runs(settings, on_message, "The worker was stopped during the run.", worker_stopped=True)
+    left = [process for process in recorded_processes(settings) if process.alive]
+    place = _recorded_place(settings)
+    if left and place is not None:
+        _record(place, left)
     else:
         prefect_record_path(settings).unlink(missing_ok=True)
     return stopped
 
 
 def _is_worker_alive(settings: Settings) -> bool:
-    return any(process.name == WORKER and process.alive for process in _recorded(settings))
+    return any(process.name.startswith(WORKER) and process.alive for process in recorded_processes(settings))
 
 
 def _end_runs(settings: Settings, on_message: OnMessage, reason: str, *, worker_stopped: bool = False) -> None:
     """Mark runs whose process is gone as ended."""
-    port = _recorded_port(settings)
-    if port is None:
+    place = _recorded_place(settings)
+    if place is None:
         return
     try:
         stopped = worker_stopped or not _is_worker_alive(settings)
-        for name in prefect_setup.end_dead_runs(PrefectInstance(settings, port), reason, worker_stopped=stopped):
+        for name in dead_runs.end_dead_runs(place, reason, worker_stopped=stopped):
             on_message(f"the run {name} did not finish")
     except (httpx.HTTPError, PrefectUnavailable) as error:
         on_message(f"unfinished runs could not be checked: the server did not answer ({type(error).__name__})")
@@ -287,14 +373,24 @@ def _read_record(settings: Settings) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _recorded(settings: Settings) -> list[ManagedProcess]:
+def recorded_processes(settings: Settings) -> list[ManagedProcess]:
+    """The processes that were started for a workspace; they may have ended."""
     found = (ManagedProcess.from_record(values) for values in _read_record(settings).get("processes") or [])
     return [process for process in found if process is not None]
 
 
-def _recorded_port(settings: Settings) -> int | None:
+def recorded_port(settings: Settings) -> int | None:
+    """Port of the server that was started last; None when none is recorded."""
     port = _read_record(settings).get("port")
     return port if isinstance(port, int) else None
+
+
+def _recorded_place(settings: Settings) -> PrefectInstance | None:
+    """The server that was joined, or else started last."""
+    joined, port = read_join_record(settings), recorded_port(settings)
+    if joined is not None:
+        return joined_instance(settings, joined)
+    return PrefectInstance(settings, port) if port is not None else None
 
 
 def _last_line(log: str) -> str:

@@ -1,36 +1,44 @@
-"""Set up Prefect's work pool, queues and deployments; end runs whose process is gone. All steps are repeatable."""
+"""Set up Prefect's work pool, queues and deployments. All steps are repeatable."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from deployments.automations import apply_automations, declared_automations
 from deployments.prefect_instance import ACCELERATOR_LIMIT, POOL, ROOT, PrefectInstance
+from deployments.prepared_deploy import PreparedDeploy
+from mondrian_core.domain_events import EventServer, begin_relay, relay_now
 from mondrian_core.errors import PrefectUnavailable
-from tasks import liveness
+from mondrian_core.rollout import update_rollout_schedule
 
 if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.objects import FlowRun, State
+    from uuid import UUID
 
-QUEUES = {"control": 1, "accelerator": 10}  # priority: the lower number goes first
+    from prefect.client.orchestration import SyncPrefectClient
+
+QUEUES = {"control": 1, "serving": 2, "data": 5, "accelerator": 10}  # priority: the lower number goes first
+WORKER_TIMEOUT_SECONDS = 180.0  # it takes two seconds on an idle machine
 ZOMBIE_AUTOMATION = "mondrian: runs whose process died"
 # A run must not change anything about its process. Prefect's own template lets the creator of a run choose command,
 # environment and folder. `env` must be absent rather than empty: Prefect merges a run's `env` into an existing one.
+# `command`: without one the worker starts Prefect twice, first to prepare a folder for the run and then to run it
+# (docs/decisions/0144). A run begins a session of its own, so that what ends the worker's group doesn't end the run.
+RUN_COMMAND = """python -c "import os, runpy; os.setsid(); runpy.run_module('prefect.engine', run_name='__main__')\""""
 JOB_TEMPLATE: dict[str, Any] = {
-    "job_configuration": {"stream_output": True},
+    "job_configuration": {"stream_output": True, "command": RUN_COMMAND},
     "variables": {"type": "object", "properties": {}, "additionalProperties": False},
 }
+# Names of earlier releases, with the flow that tells them from a user's deployment of the same name.
+FORMER_DEPLOYMENTS = {
+    "evaluate/manual": "flows/evaluate.py:evaluate_flow",
+    "synthesize/manual": "flows/synthesize.py:synthesize_flow",
+}
 ACTIVE_STATES = ("PENDING", "RUNNING", "CANCELLING", "PAUSED")
-START_TIMEOUT_SECONDS = (
-    120.0  # from a worker's claim of a run to the run's lock file; a second or two on an idle machine
-)
 
 
 def prefect_client(place: PrefectInstance) -> SyncPrefectClient:
@@ -40,18 +48,25 @@ def prefect_client(place: PrefectInstance) -> SyncPrefectClient:
     return SyncPrefectClient(api=place.api, auth_string=place.auth, httpx_settings={"trust_env": False})
 
 
-def set_up_prefect(place: PrefectInstance) -> None:
-    """Create or correct the work pool and its queues, then apply prefect.yaml.
+def set_up_prefect(place: PrefectInstance, deploy: PreparedDeploy) -> None:
+    """Create or correct the work pool and its queues, apply prefect.yaml and the automations, and send waiting events.
 
     Raises:
         PrefectUnavailable: prefect.yaml can't be applied.
+        BadInput: MONDRIAN_NOTIFICATIONS names no notification block.
     """
     with prefect_client(place) as client:
         _ensure_pool(client)
         _ensure_queues(client)
-        deploy_all(place)
+        deploy.apply()
         _drop_removed_schedules(client)
         _remove_obsolete_limits(client)
+        _remove_former_deployments(client)
+        flows = {wanted["full_name"].partition("/")[0] for wanted in declared_deployments()}
+        apply_automations(client, declared_automations(client, place.settings.notifications, sorted(flows)))
+    update_rollout_schedule(place.settings, report_ended=True)
+    begin_relay(EventServer(place.api, place.auth))
+    relay_now(place.settings, None)
 
 
 def _ensure_pool(client: SyncPrefectClient) -> None:
@@ -66,14 +81,19 @@ def _ensure_pool(client: SyncPrefectClient) -> None:
 
 
 def _ensure_queues(client: SyncPrefectClient) -> None:
+    for name, priority in QUEUES.items():
+        ensure_queue(client, name, priority)
+
+
+def ensure_queue(client: SyncPrefectClient, name: str, priority: int) -> None:
+    """Create or correct a work queue; none has a limit."""
     from prefect.exceptions import ObjectNotFound
 
-    for name, priority in QUEUES.items():
-        try:
-            queue = client.read_work_queue_by_name(name, work_pool_name=POOL)
-            client.update_work_queue(queue.id, priority=priority, concurrency_limit=None)
-        except ObjectNotFound:
-            client.create_work_queue(name, work_pool_name=POOL, priority=priority)
+    try:
+        queue = client.read_work_queue_by_name(name, work_pool_name=POOL)
+        client.update_work_queue(queue.id, priority=priority, concurrency_limit=None)
+    except ObjectNotFound:
+        client.create_work_queue(name, work_pool_name=POOL, priority=priority)
 
 
 def _remove_obsolete_limits(client: SyncPrefectClient) -> None:
@@ -95,20 +115,32 @@ def _remove_obsolete_limits(client: SyncPrefectClient) -> None:
                 client.update_deployment(deployment.id, DeploymentUpdate(concurrency_limit=None))
 
 
-def deploy_all(place: PrefectInstance) -> None:
-    """Run `prefect deploy --all` in the folder of prefect.yaml."""
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-        cwd=ROOT,
-        text=True,
-        env=place.environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode:
-        output = " ".join((done.stdout + done.stderr).split())[-600:]
-        raise PrefectUnavailable(f"prefect.yaml could not be applied: {output}", "Fix it and run `mondrian up` again.")
+def _remove_former_deployments(client: SyncPrefectClient) -> None:
+    """Delete deployments under names of earlier releases, except one with runs that have not ended.
+
+    A deployment that prefect.yaml declares stays, and so does any other deployment of a user.
+    """
+    from prefect.exceptions import ObjectNotFound
+
+    declared = {wanted["full_name"] for wanted in declared_deployments()}
+    for name, entrypoint in FORMER_DEPLOYMENTS.items():
+        if name in declared:
+            continue
+        with suppress(ObjectNotFound):
+            deployment = client.read_deployment_by_name(name)
+            if deployment.entrypoint == entrypoint and not _has_unfinished_runs(client, deployment.id):
+                client.delete_deployment(deployment.id)
+
+
+def _has_unfinished_runs(client: SyncPrefectClient, deployment: UUID) -> bool:
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterState
+    from prefect.client.schemas.filters import FlowRunFilterStateType as OfType
+    from prefect.client.schemas.objects import TERMINAL_STATES, StateType
+
+    unfinished = OfType(any_=[each for each in StateType if each not in TERMINAL_STATES])
+    chosen = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
+    runs = FlowRunFilter(state=FlowRunFilterState(type=unfinished))
+    return bool(client.read_flow_runs(flow_run_filter=runs, deployment_filter=chosen, limit=1))
 
 
 def declared_deployments() -> list[dict[str, Any]]:
@@ -134,8 +166,16 @@ def _drop_removed_schedules(client: SyncPrefectClient) -> None:
                 client.delete_deployment_schedule(deployment.id, schedule.id)
 
 
-def wait_for_worker(place: PrefectInstance, name: str, patience: float = 60.0) -> None:
+def wait_for_worker(
+    place: PrefectInstance, name: str, patience: float = WORKER_TIMEOUT_SECONDS, log: Path | str | None = None
+) -> None:
     """Wait until the worker reports to the server, for at most `patience` seconds.
+
+    Args:
+        place: the server.
+        name: of the worker.
+        patience: seconds.
+        log: its log, for the error.
 
     Raises:
         PrefectUnavailable: it did not.
@@ -147,7 +187,7 @@ def wait_for_worker(place: PrefectInstance, name: str, patience: float = 60.0) -
             if any(worker.name == name and str(worker.status).endswith("ONLINE") for worker in workers):
                 return
             time.sleep(0.3)
-    raise PrefectUnavailable("The worker did not report to the server.", f"Its log: {place.home / 'worker.log'}")
+    raise PrefectUnavailable("The worker did not report to the server.", f"Its log: {log or place.home / 'worker.log'}")
 
 
 def count_upcoming_runs(place: PrefectInstance, full_name: str, patience: float = 30.0) -> int:
@@ -169,52 +209,3 @@ def count_upcoming_runs(place: PrefectInstance, full_name: str, patience: float 
                 return 0
             time.sleep(1.0)
     return len(found)
-
-
-def active_runs(client: SyncPrefectClient) -> list[FlowRun]:
-    """Runs that a worker has claimed and that have not ended."""
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState
-    from prefect.client.schemas.filters import FlowRunFilterStateType as OfType
-    from prefect.client.schemas.objects import StateType
-
-    states = OfType(any_=[StateType(name) for name in ACTIVE_STATES])
-    return client.read_flow_runs(flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=states)))
-
-
-def end_dead_runs(place: PrefectInstance, reason: str, *, worker_stopped: bool = False) -> list[str]:
-    """Mark runs whose process is gone as crashed, and reschedule those that never started; returns their names.
-
-    A run whose process exists, awake or asleep, is left alone, and so is a run that waits for a person.
-
-    Args:
-        place: the server and the home of its runs.
-        reason: message of the new state.
-        worker_stopped: no worker is left that could still be starting a process.
-    """
-    ended = []
-    with prefect_client(place) as client:
-        for run in active_runs(client):
-            state = _state_for_dead_run(place, run, reason, worker_stopped)
-            if state is not None:
-                client.set_flow_run_state(run.id, state, force=True)
-                ended.append(run.name)
-    liveness.remove_stale_run_locks(place.home)
-    return ended
-
-
-def _state_for_dead_run(place: PrefectInstance, run: FlowRun, reason: str, worker_stopped: bool) -> State[Any] | None:
-    """The new state of a run without a process; None when the run must be left alone."""
-    from prefect.states import Cancelled, Crashed, Scheduled
-
-    ours = run.work_pool_name == POOL  # a run that a person started as a script has no pool
-    if not ours or run.state is None or run.state.is_paused() or liveness.is_run_alive(place.home, run.id):
-        return None
-    started = liveness.has_run_lock_file(place.home, run.id)
-    age = (datetime.now(UTC) - run.state.timestamp).total_seconds()
-    if not started and not worker_stopped and age < START_TIMEOUT_SECONDS:
-        return None
-    if run.state.is_cancelling():
-        return Cancelled(message=reason)
-    if run.state.is_pending() and not started:
-        return Scheduled(message=f"{reason} It had not started and begins again.")
-    return Crashed(message=f"{reason} Run it again; completed stages are kept in its folder under runs/.")

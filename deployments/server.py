@@ -1,5 +1,6 @@
-"""Run Prefect's server for this machine only: `python -m deployments.server --port N`.
+"""Run Prefect's server: `python -m deployments.server --port N`.
 
+It listens on this machine only, unless MONDRIAN_PREFECT_HOST names the host under which other machines reach it.
 `prefect server start` accepts any Host header, which allows DNS rebinding: a page whose host name resolves to 127.0.0.1
 would count as the server's own. This module runs the same application behind a check of the Host header, and adds a
 path that identifies the workspace. Password and CORS are Prefect's own settings (`deployments.prefect_instance`).
@@ -9,18 +10,22 @@ from __future__ import annotations
 
 import argparse
 import os
+from functools import partialmethod
 from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse
 
-from deployments.prefect_instance import ALLOWED_HOSTS, HOST
-from mondrian_core.prefect_server import IDENTITY_PATH
+from deployments.prefect_database import compact_database
+from deployments.prefect_instance import EVERY_INTERFACE, HOST, allowed_hosts
+from mondrian_core.prefect_server import IDENTITY_PATH, prefect_home
 from mondrian_core.settings import Settings
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+DATABASE_OUTAGE_SECONDS = 300  # clients try for longer
 
 
 class IdentityMiddleware:
@@ -35,9 +40,22 @@ class IdentityMiddleware:
         await (JSONResponse(self._identity) if mine else self._app)(scope, receive, send)
 
 
-def with_host_check(app: ASGIApp, workspace: str) -> ASGIApp:
+def with_host_check(app: ASGIApp, settings: Settings) -> ASGIApp:
     """Wrap the application in a check of the Host header, for requests and WebSockets."""
-    return TrustedHostMiddleware(IdentityMiddleware(app, workspace), allowed_hosts=ALLOWED_HOSTS, www_redirect=False)
+    identified = IdentityMiddleware(app, settings.workspace_id)
+    return TrustedHostMiddleware(identified, allowed_hosts=allowed_hosts(settings), www_redirect=False)
+
+
+def keep_task_states_through_outages() -> None:
+    """Let the recorder of task states try for `DATABASE_OUTAGE_SECONDS` instead of five.
+
+    It tries once a second (`PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL`) and then drops what it couldn't
+    write: a task that ended during a restart of PostgreSQL would be shown as running for ever. Prefect has no setting.
+    """
+    from prefect.server.services.task_run_recorder import TaskRunRecorder
+
+    start = partialmethod(TaskRunRecorder.start, max_persist_retries=DATABASE_OUTAGE_SECONDS)
+    TaskRunRecorder.start = start  # type: ignore[method-assign,assignment]
 
 
 def main() -> None:
@@ -55,9 +73,12 @@ def main() -> None:
     server = get_current_settings().server
     if server.api.auth_string is None:
         parser.error("PREFECT_SERVER_API_AUTH_STRING is not set; start the server with `mondrian up`")
+    settings = Settings()
+    keep_task_states_through_outages()
+    compact_database(prefect_home(settings) / "prefect.db")
     uvicorn.run(
-        with_host_check(create_app(final=True), Settings().workspace_id),
-        host=HOST,
+        with_host_check(create_app(final=True), settings),
+        host=EVERY_INTERFACE if settings.prefect_host else HOST,
         port=options.port,
         timeout_keep_alive=server.api.keepalive_timeout,
         ws_ping_interval=server.api.websocket_ping_interval,

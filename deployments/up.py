@@ -10,13 +10,16 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from deployments import prefect_setup, run_watcher
-from deployments.bootstrap import OnMessage, bring_up, ignore_message
+from deployments.bootstrap import OnMessage, bring_up
 from deployments.prefect_instance import DEFAULT_PORT, PrefectInstance, set_prefect_home
+from mondrian_core import service_units
 from mondrian_core.cli.options import CommandOptions, WholeNumber, settings_from_options
 from mondrian_core.cli.terminal_output import print_result
 from mondrian_core.errors import Broken
-from mondrian_core.prefect_server import auth_string_path
+from mondrian_core.prefect_server import auth_string_path, read_join_record
+from mondrian_core.settings import Settings
 
+SERVICE_PORT = 5100
 SCHEDULED, SERVE = "retrain/scheduled", "serve/local"
 EXIT_INTERRUPTED = 130
 
@@ -36,7 +39,7 @@ class PrefectServerOptions(CommandOptions):
 class UpOptions(PrefectServerOptions):
     """Options of `mondrian up`."""
 
-    service_port: Annotated[WholeNumber, Parameter(help="port of the service")] = 5100
+    service_port: Annotated[WholeNumber, Parameter(help="port of the service")] = SERVICE_PORT
     no_service: Annotated[bool, Parameter(help="start Prefect only; load no base model")] = False
 
 
@@ -45,14 +48,20 @@ def up_command(*, options: UpOptions = UpOptions()) -> int:
     settings = settings_from_options(options)
     set_prefect_home(settings)
     progress = progress_printer(as_json=options.json)
+    with_units = start_installed_units(settings, progress)
     try:
         running = bring_up(
             settings, port=options.port or settings.prefect_port, usual_port=DEFAULT_PORT, on_message=progress
         )
+        joined = read_join_record(settings)
         _warn_without_upcoming_runs(running.place)
         address, warning = "", ""
-        if not options.no_service:
-            address, warning = _start_service(running.place, options.service_port, progress)
+        if "service" in with_units:
+            address = "started and kept running by its service unit (mondrian doctor)"
+        elif not options.no_service and "serving" in running.place.settings.roles:
+            address, warning = start_machine_service(
+                running.place, joined.machine if joined else None, port=options.service_port, on_message=progress
+            )
     except KeyboardInterrupt:
         print("Interrupted. Everything that this command started has been stopped.", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -62,6 +71,21 @@ def up_command(*, options: UpOptions = UpOptions()) -> int:
         lambda _: print(_summary(running.place, address or "(no service)", warning)),
     )
     return 0
+
+
+def start_installed_units(settings: Settings, on_message: OnMessage) -> tuple[str, ...]:
+    """Start the units of `mondrian install-service`, if there are any; gives the parts that they keep running."""
+    found = service_units.installed_here(settings)
+    if found is None:
+        return ()
+    supervisor, installed = found
+    try:
+        service_units.start_units(supervisor, installed)
+    except Broken as error:
+        on_message(f"The services at login could not be started: {error.problem}")
+        return ()
+    on_message(f"{supervisor.name} keeps running: {', '.join(installed.parts)}")
+    return installed.parts
 
 
 def progress_printer(*, as_json: bool) -> Callable[[str], None]:
@@ -82,6 +106,7 @@ def _summary(place: PrefectInstance, service: str, warning: str) -> str:
         *([f"  warning: {warning}"] if warning else []),
         f"workspace:   {root}",
         f"logs:        {place.home}",
+        *_join_lines(place),
         "",
         f"Run now:     mondrian prefect{workspace} deployment run '{SCHEDULED}'",
         f"Stop:        mondrian down{workspace}",
@@ -90,6 +115,17 @@ def _summary(place: PrefectInstance, service: str, warning: str) -> str:
         f'  export PREFECT_API_AUTH_STRING="$(cat {shlex.quote(str(password))})"',
     ]
     return "\n".join(lines)
+
+
+def _join_lines(place: PrefectInstance) -> list[str]:
+    """How another machine joins, where the server accepts others."""
+    host = place.settings.prefect_host
+    if place.shared_url or not host:
+        return []
+    return [
+        f"Join here:   mondrian join http://{host}:{place.port} --auth-file FILE",
+        f"             on another machine; FILE is a copy of {auth_string_path(place.settings)}",
+    ]
 
 
 def _summary_record(place: PrefectInstance, service: str, warning: str) -> dict[str, str | None]:
@@ -104,8 +140,16 @@ def _summary_record(place: PrefectInstance, service: str, warning: str) -> dict[
     }
 
 
-def _start_service(place: PrefectInstance, port: int, on_message: OnMessage = ignore_message) -> tuple[str, str]:
-    """Start the service with a run of `serve/local`; return its address and a warning, which may be empty.
+def start_machine_service(
+    place: PrefectInstance, machine: str | None = None, *, port: int = SERVICE_PORT, on_message: OnMessage
+) -> tuple[str, str]:
+    """Start the service of this machine with a run; return its address and a warning, which may be empty.
+
+    Args:
+        place: the server.
+        machine: name of a machine that has joined the server; None: `serve/local`, on the server's own machine.
+        port: of the service.
+        on_message: called with each line of progress.
 
     Raises:
         Broken: the service did not start. Prefect keeps running, and the run in its UI has the reason.
@@ -114,7 +158,7 @@ def _start_service(place: PrefectInstance, port: int, on_message: OnMessage = ig
 
     on_message("starting the service")
     parameters = {"port": port, "base_model": place.settings.base}
-    run = run_watcher.start_deployment_run(place, SERVE, parameters)
+    run = run_watcher.start_deployment_run(place, f"serve/{machine}" if machine else SERVE, parameters)
     status = run_watcher.follow_flow_run(place, run, lambda _: None)
     if status.state not in ("Completed", WARNED):
         raise Broken(

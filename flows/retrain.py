@@ -9,6 +9,7 @@ from mondrian_core.errors import NothingNewToTrain
 from mondrian_core.stages import PromoteSummary
 from tasks.dataset import dataset_task
 from tasks.evaluate import evaluate_task
+from tasks.handover import train_on_free_machine
 from tasks.link import link_task
 from tasks.promote import promote_task
 from tasks.register import register_task
@@ -22,7 +23,6 @@ from tasks.retrain import (
     skip_if_superseded,
 )
 from tasks.run_context import flow_run_name, settings_from_parameters, write_run_context
-from tasks.train import train_task
 
 STATE_NAMES = {"promoted": "Completed", "candidate": "Candidate", "rejected": "Rejected", "unchanged": "NothingNew"}
 
@@ -61,7 +61,7 @@ def retrain_flow(  # noqa: PLR0913, PLR0917  (each one is a field of Prefect's f
             if not force:
                 require_changed_run_inputs(run)
             dataset_task(run)
-            train_task(run)
+            train_on_free_machine(run)
             evaluate_task(run)
             register_task(run)
             promoted = promote_task(run)

@@ -6,19 +6,31 @@ from prefect.states import Completed
 
 from flows.parameters import AdvisorId
 from tasks.reporting import fail_without_traceback
-from tasks.rollback import rollback_task
+from tasks.rollback import automatic_rollback_task, rollback_task
 from tasks.run_context import flow_run_name, settings_from_parameters
+
+LEFT_ALONE = "NothingToDo"
 
 
 @flow(name="rollback", flow_run_name=flow_run_name)
 @fail_without_traceback
-def rollback_flow(advisor: AdvisorId, reason: str = "rolled back manually", adapters: str | None = None) -> State:
+def rollback_flow(
+    advisor: AdvisorId,
+    reason: str = "rolled back manually",
+    adapters: str | None = None,
+    promotion: str | None = None,
+) -> State:
     """Go back one step; without an earlier champion the base answers alone.
 
     Args:
         advisor: whose adapter, an id of the table `advisors`.
         reason: for the registry's history.
         adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
+        promotion: for automations: undo this promotion only (SHA-256 of its line in the history), and only if
+            that is safe without a person.
     """
     root = settings_from_parameters(None, adapters).adapters_root
-    return Completed(message=rollback_task(root, advisor, reason=reason))
+    if promotion is None:
+        return Completed(message=rollback_task(root, advisor, reason=reason))
+    done, sentence = automatic_rollback_task(root, advisor, promotion=promotion, reason=reason)
+    return Completed(message=sentence) if done else Completed(name=LEFT_ALONE, message=sentence)

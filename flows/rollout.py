@@ -5,6 +5,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.parameters import AdvisorId
+from mondrian_core.rollout import update_rollout_schedule
 from tasks import rollout as rollout_tasks
 from tasks.reporting import fail_without_traceback
 from tasks.run_context import settings_from_parameters
@@ -17,7 +18,8 @@ IDLE_STATE = "NothingToDo"
 def rollout_flow(advisor: AdvisorId | None = None, workspace: str | None = None, adapters: str | None = None) -> State:
     """Advance, hold or roll back every active rollout. `mondrian rollout advance` does the same without Prefect.
 
-    Rollouts that the service itself rolled back since the last run get their page and event here.
+    Its schedule is active while a rollout is; the run that finds none deactivates it. Rollouts that the service itself
+    rolled back since the last run get their page and event here.
 
     Args:
         advisor: only this one's; empty: every advisor's.
@@ -32,6 +34,8 @@ def rollout_flow(advisor: AdvisorId | None = None, workspace: str | None = None,
     decisions += [
         rollout_tasks.report_rollback_task(each) for each in rollout_tasks.unreported_rollbacks(settings, advisor)
     ]
+    if (workspace, adapters) == (None, None):  # the schedule's own runs, which have the worker's workspace and registry
+        update_rollout_schedule(settings)
     if not decisions:
         return Completed(name=IDLE_STATE, message="No rollout is active; champions answer everything.")
     worst = next((name for name in ("RolledBack", "Held") if name in {each.name for each in decisions}), "Completed")

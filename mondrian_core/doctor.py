@@ -13,7 +13,7 @@ from mondrian_core.advisors import counts_of_advisor, describe_counts, workspace
 from mondrian_core.errors import MondrianError
 from mondrian_core.next_steps import AdvisorCounts, add_advisor_step, next_step_for
 from mondrian_core.ports import port_owner
-from mondrian_core.prefect_server import fetch_server_identity, read_auth_string, recorded_api_url
+from mondrian_core.prefect_server import is_server_of, read_auth_string, read_join_record, recorded_api_url
 from mondrian_core.settings import Settings, on_apple_silicon
 
 POOL = "apple-silicon"
@@ -36,7 +36,14 @@ class DoctorCheck:
 
 def run_doctor_checks(settings: Settings, api: str | None = None) -> list[DoctorCheck]:
     """All checks, in the order in which the commands need them."""
-    return [_machine(), _disk(settings), _base(settings), *_database(settings), *_prefect(settings, api)]
+    return [
+        _machine(),
+        _disk(settings),
+        _base(settings),
+        *_database(settings),
+        *_prefect(settings, api),
+        *_units(settings),
+    ]
 
 
 def _machine() -> DoctorCheck:
@@ -79,6 +86,9 @@ def _database(settings: Settings) -> list[DoctorCheck]:
     from mondrian_core.registry import Registry
     from mondrian_core.store import Store
 
+    joined = read_join_record(settings)
+    if joined is not None and not {"data", "serving"} & set(joined.roles):
+        return [DoctorCheck("database", None, f"not on '{joined.machine}', which is an accelerator of {joined.url}")]
     try:
         settings.require_workspace()
         with Store(settings.database, read_only=True) as store:
@@ -110,8 +120,7 @@ def _authentication(settings: Settings, address: str) -> tuple[str, str] | None:
     """User and password for the API: from the environment; otherwise the workspace's, only for its own server."""
     auth = settings.prefect_auth
     if auth is None and address == recorded_api_url(settings):
-        found = fetch_server_identity(address.removesuffix("/api"))
-        auth = read_auth_string(settings) if found and found.workspace == settings.workspace_id else None
+        auth = read_auth_string(settings) if is_server_of(settings, address.removesuffix("/api")) else None
     user, _, password = (auth or "").partition(":")
     return (user, password) if auth else None
 
@@ -139,7 +148,8 @@ def _prefect(settings: Settings, given: str | None) -> list[DoctorCheck]:
                     )
                 ]
             client.get("/health").raise_for_status()
-            return [DoctorCheck("prefect server", True, address), _worker(client), *_schedules(client)]
+            server = DoctorCheck("prefect server", True, address)
+            return [server, _worker(settings, client), *_schedules(client)]
     except httpx.HTTPError as error:
         return [
             DoctorCheck(
@@ -151,18 +161,42 @@ def _prefect(settings: Settings, given: str | None) -> list[DoctorCheck]:
         ]
 
 
-def _worker(client: Any) -> DoctorCheck:
+def _worker(settings: Settings, client: Any) -> DoctorCheck:
+    """Workers that are online; of a machine that has joined a shared server, its own."""
     answer = client.post(f"/work_pools/{POOL}/workers/filter", json={})
     workers = answer.json() if answer.status_code == 200 else []
     online = [worker["name"] for worker in workers if worker.get("status") == "ONLINE"]
+    joined = read_join_record(settings)
+    if joined is not None:
+        online = [name for name in online if name in (joined.machine, f"{joined.machine}-accelerator")]
     if online:
         return DoctorCheck("prefect worker", True, f"{', '.join(online)} online in pool {POOL}")
+    whose = f" of '{joined.machine}'" if joined else ""
     return DoctorCheck(
         "prefect worker",
         False,
-        f"no worker is online in pool {POOL}",
-        f"Run `mondrian up`, or `mondrian prefect worker start --pool {POOL}`.",
+        f"no worker{whose} is online in pool {POOL}",
+        f"Run `mondrian up`, or `mondrian prefect worker start --pool {POOL}`." if not joined else "Run `mondrian up`.",
     )
+
+
+def _units(settings: Settings) -> list[DoctorCheck]:
+    """The services at login, if there are any; also when workspace or program have moved since."""
+    from mondrian_core.service_units import installed_here, unit_states
+
+    found = installed_here(settings)
+    if found is None:
+        return [DoctorCheck("services at login", None, "not installed", "`mondrian install-service` installs them.")]
+    supervisor, installed = found
+    if not installed.program.exists():
+        text = f"{supervisor.name} starts {installed.program}, which is gone"
+        return [DoctorCheck("services at login", False, text, "Run `mondrian install-service` again.")]
+    states = unit_states(supervisor, installed)
+    words = {True: "runs", False: "is stopped", None: "unknown"}
+    finding = "; ".join(f"{state.name} {words[state.running]}" for state in states)
+    stopped = [state for state in states if state.running is not True]
+    advice = "`mondrian up` starts them; their logs: docs/unattended.md."
+    return [DoctorCheck("services at login", not stopped, finding, advice)]
 
 
 def _schedules(client: Any) -> list[DoctorCheck]:

@@ -11,17 +11,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
+import time
 import unicodedata
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mondrian_core.errors import DiskFull, translate_foreign_errors
 
 MIN_FREE_BYTES = 16 << 20  # enough for a log, a database and their journals
+USED_SECONDS = 86_400.0
+_TEMPORARY = re.compile(r"\..+-[0-9a-f]{12}(\.[^.]+)?", re.DOTALL)  # `replace_atomic` and `store_thumbnail` make them
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -54,6 +59,27 @@ def replace_atomic(path: Path, write: Callable[[Path], None]) -> None:
             sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def is_temporary_name(name: str) -> bool:
+    """True for the name of a file that is being written, or that a killed process left."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def mark_as_used(path: Path) -> None:
+    """Give a cached file the present time, at most once a day, so that pruning deletes what nobody used for long."""
+    with suppress(OSError):
+        if time.time() - path.stat().st_mtime > USED_SECONDS:
+            path.touch(exist_ok=True)
+
+
+def copy_atomic(source: Path, target: Path) -> None:
+    """Replace `target` by a copy of the content of `source`, atomically."""
+
+    def write(temporary: Path) -> None:
+        shutil.copyfile(source, temporary)
+
+    replace_atomic(target, write)
 
 
 def require_free_space(folder: Path, least: int = MIN_FREE_BYTES) -> None:

@@ -1,6 +1,7 @@
 """The Prefect server of a workspace for its clients: address, identity and password.
 
-`deployments` starts the server; this module only reads the files in `WORKSPACE/.prefect`.
+`deployments` starts the server, or joins one that another machine runs; this module has the files in
+`WORKSPACE/.prefect`.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import secrets
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx
 
-from mondrian_core.errors import PrefectUnavailable
-from mondrian_core.files import read_json, sync_folder
+from mondrian_core.errors import BadInput, PrefectUnavailable
+from mondrian_core.files import read_json, sync_folder, write_json
 from mondrian_core.settings import Settings
 
 IDENTITY_PATH = "/mondrian"  # next to /api: the server's workspace, without a password
@@ -30,6 +31,66 @@ class PrefectServerIdentity:
 
     workspace: str
     pid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinRecord:
+    """The shared server that a workspace has joined.
+
+    Attributes:
+        api_url: its API.
+        server: `workspace` of its identity; "" for a server that `mondrian up` didn't start.
+        machine: the name of this machine there.
+        roles: of this machine.
+    """
+
+    api_url: str
+    server: str
+    machine: str
+    roles: tuple[str, ...]
+
+    @property
+    def url(self) -> str:
+        """Address of the server, without /api."""
+        return self.api_url.removesuffix("/api")
+
+
+def join_record_path(settings: Settings) -> Path:
+    """The file that `mondrian join` writes; without it the workspace has a server of its own."""
+    return prefect_home(settings) / "join.json"
+
+
+def read_join_record(settings: Settings) -> JoinRecord | None:
+    """The shared server that this workspace has joined; None when it has a server of its own.
+
+    Raises:
+        BadInput: the file was damaged. Taking it for absent would start a second server.
+    """
+    path = join_record_path(settings)
+    try:
+        values = read_json(path)
+        return JoinRecord(
+            api_url=str(values["api_url"]),
+            server=str(values.get("server") or ""),
+            machine=str(values["machine"]),
+            roles=tuple(map(str, values["roles"])),
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{path} can't be read: {error}.", "Remove it, and run `mondrian join` again.") from error
+
+
+def write_join_record(settings: Settings, record: JoinRecord, auth: str) -> None:
+    """Store the shared server and its password; the record comes last, so an interrupted join has not happened."""
+    _write_private(auth_string_path(settings), f"{auth}\n")
+    write_json(join_record_path(settings), asdict(record))
+
+
+def remove_join_record(settings: Settings) -> None:
+    """Forget the shared server and its password."""
+    join_record_path(settings).unlink(missing_ok=True)
+    auth_string_path(settings).unlink(missing_ok=True)
 
 
 def prefect_home(settings: Settings) -> Path:
@@ -72,11 +133,22 @@ def read_auth_string(settings: Settings) -> str | None:
 
 
 def recorded_api_url(settings: Settings) -> str | None:
-    """API address of the server that was started last; it may have stopped."""
+    """API address of the server that was joined, or else started last; it may have stopped."""
+    joined = read_join_record(settings)
+    if joined is not None:
+        return joined.api_url
     try:
         return str(read_json(prefect_record_path(settings))["api_url"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def is_server_of(settings: Settings, ui: str) -> bool:
+    """True when the server at an address (without /api) is the one that has this workspace's password."""
+    joined, found = read_join_record(settings), fetch_server_identity(ui)
+    if joined is not None:
+        return joined.url == ui and joined.server == (found.workspace if found else "")
+    return found is not None and found.workspace == settings.workspace_id
 
 
 def fetch_server_identity(ui: str) -> PrefectServerIdentity | None:
@@ -84,7 +156,7 @@ def fetch_server_identity(ui: str) -> PrefectServerIdentity | None:
     with (
         suppress(httpx.HTTPError, ValueError, KeyError, TypeError),
         # plain HTTP on this machine: without verify=False each of many polls would load all certificates (20 ms)
-        httpx.Client(timeout=5.0, trust_env=False, verify=False) as web,
+        httpx.Client(timeout=5.0, trust_env=False, verify=ui.startswith("https:")) as web,
     ):
         answer = web.get(f"{ui}{IDENTITY_PATH}")
         if answer.status_code == 200:
@@ -100,8 +172,7 @@ def prefect_client_environment(settings: Settings, inherited: Mapping[str, str])
         PrefectUnavailable: no server runs. The password is never sent to a server of another workspace.
     """
     api, auth = recorded_api_url(settings), read_auth_string(settings)
-    found = fetch_server_identity(api.removesuffix("/api")) if api else None
-    if api is None or auth is None or found is None or found.workspace != settings.workspace_id:
+    if api is None or auth is None or not is_server_of(settings, api.removesuffix("/api")):
         raise PrefectUnavailable(f"No Prefect server runs for {settings.root}.", "Start it with `mondrian up`.")
     kept = {name: value for name, value in inherited.items() if not name.startswith("PREFECT_")}
     return {**kept, **prefect_client_variables(settings, api, auth, inherited)}

@@ -27,10 +27,11 @@ CONTEXT, LINK, DATASET, TRAIN, EVALUATE, REGISTER, PROMOTE = (
     f"{name}.json" for name in ("context", "link", "dataset", "train", "evaluate", "register", "promote")
 )
 COMPARISON, LOG, REPORT = "comparison_report.json", "training_log.jsonl", "report.html"
+PRUNED = "pruned.json"  # written before weights are deleted; a run with this file has records only
 ACTIVE_SECONDS = 600.0  # a run whose files changed within this time is taken for one at work
 MAX_FILE_BYTES = 64 << 20
 _READ = (CONTEXT, LINK, DATASET, TRAIN, EVALUATE, REGISTER, PROMOTE, COMPARISON)
-_WATCHED = (*_READ, LOG, REPORT, "samples.jsonl", "checkpoint.safetensors")
+_WATCHED = (*_READ, LOG, REPORT, PRUNED, "samples.jsonl", "checkpoint.safetensors")
 _RUN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 _STARTED = re.compile(r"(\d{8}-\d{6})-")
 _Signature = tuple[tuple[str, int, int], ...]
@@ -56,7 +57,8 @@ class RunRecord:
         by_folds: the errors are the recipe's, by cross-validation.
         settings: every setting of its recipe by dotted name.
         evaluates: it evaluates an adapter that existed before, and trains none.
-    has_report, has_log: the report and the training log are there.
+        has_report, has_log: the report and the training log are there.
+        pruned: `mondrian prune` deleted its weights; records are left.
         damaged: names of files that can't be read.
     """
 
@@ -84,6 +86,7 @@ class RunRecord:
     evaluates: bool = False
     has_report: bool = False
     has_log: bool = False
+    pruned: bool = False
     damaged: tuple[str, ...] = ()
 
     @property
@@ -154,7 +157,7 @@ class RunCatalogue:
         signature = tuple(_signature(folder)) if _RUN_NAME.fullmatch(name) else ()
         if not signature:
             return None
-        newest = max(changed for _, changed, _ in signature) / 1e9
+        newest = max((changed for file, changed, _ in signature if file != PRUNED), default=0) / 1e9
         known = self._known.get(name)
         if known is None or known[0] != signature:
             self._known[name] = known = (signature, _read_run(folder, _times(signature)))
@@ -240,6 +243,7 @@ def _read_run(folder: Path, times: Mapping[str, float]) -> RunRecord:
         evaluates=bool(context.get("adapter")),
         has_report=REPORT in times,
         has_log=LOG in times,
+        pruned=PRUNED in times,
         damaged=tuple(damaged),
     )
 
@@ -247,7 +251,7 @@ def _read_run(folder: Path, times: Mapping[str, float]) -> RunRecord:
 def _state(context: Mapping[str, Any], times: Mapping[str, float]) -> RunState:
     if PROMOTE in times or (EVALUATE in times and context.get("adapter")):
         return "complete"
-    return "resumable" if CONTEXT in times and DATASET in times else "stopped"
+    return "resumable" if CONTEXT in times and DATASET in times and PRUNED not in times else "stopped"
 
 
 def _started(name: str, times: Mapping[str, float]) -> float:

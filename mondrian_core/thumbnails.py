@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 
 from mondrian_core.errors import BadPhotograph, translate_foreign_errors
-from mondrian_core.files import make_folder, path_as_spelled_on_disk
+from mondrian_core.files import make_folder, mark_as_used, path_as_spelled_on_disk
 from mondrian_core.image_formats import jpeg_is_complete
 from mondrian_core.images import (
     OpenedPhotograph,
@@ -61,9 +61,11 @@ def cached_thumbnail(root: Path, sha256: str, side: int) -> bytes | None:
         BadPhotograph: `sha256` is not a SHA-256 in hexadecimal.
     """
     try:
-        data = thumbnail_path(root, sha256, side).read_bytes()
+        path = thumbnail_path(root, sha256, side)
+        data = path.read_bytes()
     except OSError:
         return None
+    mark_as_used(path)
     return data if jpeg_is_complete(data) else None
 
 

@@ -1,12 +1,10 @@
-"""Run locks: which flow runs have a running process on this machine. The kernel frees a lock when its process ends.
+"""Run locks: which flow runs have a running process on this machine.
 
-Heartbeats and leases can't distinguish a sleeping machine from a dead process; a lock can. `mondrian up` ends runs
-without a process and leaves the others alone, however long they have been silent.
+`mondrian up` ends runs without a process and leaves the others alone, however long they have been silent.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -15,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from uuid import UUID
 
+from mondrian_core.process_locks import hold_process_lock, is_process_lock_held
 from tasks.processes import ManagedProcess, process_start_token
 
 RUN_LOCK_FOLDER = "processes"
@@ -26,15 +25,7 @@ def hold_run_lock(home: Path, run: UUID | str) -> int:
 
     Child processes don't inherit it: a stage that outlives its run does not keep the run alive.
     """
-    path = _path(home, run)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(handle), path.stat()):
-                break
-        os.close(handle)
+    handle = hold_process_lock(_path(home, run))
     with suppress(OSError):  # a full disk: the lock alone is enough
         process = ManagedProcess(f"run {run}", os.getpid(), process_start_token(os.getpid()) or "", "")
         os.ftruncate(handle, 0)
@@ -49,17 +40,7 @@ def has_run_lock_file(home: Path, run: UUID | str) -> bool:
 
 def is_run_alive(home: Path, run: UUID | str) -> bool:
     """True while the process of that run exists, also when it is stopped or sleeping."""
-    try:
-        handle = os.open(_path(home, run), os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+    return is_process_lock_held(_path(home, run))
 
 
 def live_run_process(home: Path, run: UUID | str) -> ManagedProcess | None:

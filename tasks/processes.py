@@ -25,6 +25,8 @@ from typing import Any
 
 import psutil
 
+from mondrian_core.rotating_log import command_with_rotating_log, rotate_if_full
+
 FORCE_SECONDS = 5.0  # to end after SIGKILL, and for descendants after SIGTERM
 POLL_SECONDS = 0.1
 OLDER_TOKEN = re.compile(r"[0-9a-f-]{36}:(\d+)")  # start time in records before psutil, on Linux: boot id and ticks
@@ -77,7 +79,7 @@ def process_start_token(pid: int) -> str | None:
 def start_process(
     name: str, command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path
 ) -> ManagedProcess:
-    """Start a process in its own session, with its output appended to a file.
+    """Start a process in its own session, with its output appended to a file; that of a Python module rotates.
 
     Args:
         name: for people, and for the command that stops it.
@@ -90,7 +92,7 @@ def start_process(
     with log.open("ab") as output, _default_interrupt():
         # It outlives this call; a thread reaps it when it ends.
         child = subprocess.Popen(
-            command,
+            command_with_rotating_log(list(command), log),
             cwd=folder,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
@@ -130,6 +132,7 @@ def redirect_pipe_to_file(log: Path) -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
+    rotate_if_full(log)
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     for number in streams:
         os.dup2(handle, number)

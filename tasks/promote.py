@@ -8,7 +8,6 @@ from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.events import emit_event
 
 from mondrian_core import stages
 from mondrian_core.promotion import (
@@ -26,8 +25,6 @@ from tasks.reporting import REGISTRY_TASK_OPTIONS, artifact_key, log_listener, p
 from tasks.run_context import current_actor
 from tasks.service import version_page
 
-PROMOTED = "mondrian.adapter.promoted"
-
 
 @task(name="promote", **REGISTRY_TASK_OPTIONS)
 def promote_task(context_file: Path) -> PromoteSummary:
@@ -39,8 +36,6 @@ def promote_task(context_file: Path) -> PromoteSummary:
         artifact_pages.promotion_markdown(summary, context.advisor, version_page(context, summary.version)),
         summary.decision,
     )
-    if summary.decision == "promoted":
-        _emit_champion_event(PROMOTED, context.advisor, summary.version)
     return summary
 
 
@@ -79,19 +74,16 @@ def manual_promote_task(
     with the plan's first share of the traffic.
     """
     outcome = promote_manually(request, actor=current_actor(), inspect=lambda _version: problems, plan=plan)
-    changed = report_champion_change(
-        PROMOTED, request.advisor, outcome.before, outcome.version, request.reason or MANUAL_REASON
-    )
+    changed = report_champion_change(request.advisor, outcome.before, outcome.version, request.reason or MANUAL_REASON)
     begins = f" Its rollout begins {outcome.rollout}." if outcome.rollout else ""
     against = f" Promoted although {'; '.join(outcome.objections)}." if outcome.objections else ""
     return f"{changed}{begins}{against}"
 
 
-def report_champion_change(event: str, advisor: str, before: str | None, after: str | None, reason: str) -> str:
-    """Publish the page and emit the event of a promotion or rollback; gives the sentence that reports it.
+def report_champion_change(advisor: str, before: str | None, after: str | None, reason: str) -> str:
+    """Publish the page of a promotion or rollback; gives the sentence that reports it.
 
     Args:
-        event: name of the Prefect event.
         advisor: whose champion changed.
         before: the earlier champion; None: the base alone.
         after: the new champion; None: the base alone.
@@ -103,14 +95,4 @@ def report_champion_change(event: str, advisor: str, before: str | None, after: 
         artifact_pages.champion_change_markdown(advisor, before, after, current_actor(), reason),
         sentence,
     )
-    _emit_champion_event(event, advisor, after or "base")
     return sentence
-
-
-def _emit_champion_event(event: str, advisor: str, version: str) -> None:
-    """For automations; the service watches the pointer itself and needs no message."""
-    emit_event(
-        event,
-        resource={"prefect.resource.id": f"mondrian.adapter.{advisor}", "mondrian.version": version},
-        payload={"advisor": advisor, "version": version},
-    )

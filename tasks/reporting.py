@@ -24,6 +24,7 @@ from mondrian_core.errors import BadInput, MondrianError, NegativeOutcome, trans
 from mondrian_core.events import EventListener, StageEvent, StageFinished, StageNotice, StageProgressed, StageStarted
 from mondrian_core.portable_paths import home_path_root, known_path_roots, without_absolute_paths
 from tasks import liveness, processes
+from tasks.events import relay_run_events
 from tasks.run_context import settings_from_parameters
 
 UPDATE_SECONDS = 1.0
@@ -200,7 +201,8 @@ def fail_without_traceback(body: FlowBody) -> FlowBody:
                     _detach_from_worker()
                 state = body(*arguments, **options)
         except MondrianError as error:
-            return Failed(message=without_local_paths(str(error)))
+            state = Failed(message=without_local_paths(str(error)))
+        relay_run_events()  # not after a cancellation, which must not wait for a server
         if isinstance(state, State) and state.message:
             state.message = without_local_paths(state.message)
         return state

@@ -32,10 +32,15 @@ def train_task(context_file: Path) -> TrainSummary:
     context = StageContext.load(context_file)
     run_on_accelerator("train", context_file, timeout=TRAIN_SECONDS, listen=ProgressReporter("train", context.advisor))
     summary = read_stage_summary(context, "train", TrainSummary)
+    publish_training_page(context, summary)
+    return summary
+
+
+def publish_training_page(context: StageContext, summary: TrainSummary) -> None:
+    """Publish loss curve and settings as an artifact."""
     recipe = context.recipe.train.model_dump(mode="json")
     publish_markdown_artifact(
         artifact_key("training", context.advisor),
         artifact_pages.training_markdown(summary, recipe, run_page(context)),
         "Loss curve and settings",
     )
-    return summary

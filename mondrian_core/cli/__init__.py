@@ -23,6 +23,18 @@ from mondrian_core.next_steps import continue_with_options
 
 EXIT_INTERRUPTED = 130
 PREFECT_COMMAND = "prefect"
+COMMANDS_WITH_EVENTS = {  # they change champions, verdicts or critiques
+    "promote_command",
+    "rollback_command",
+    "evaluate_command",
+    "retrain_command",
+    "advance_rollout_command",
+    "set_rollout_share_command",
+    "import_adapter_command",
+    "import_command",
+    "review_command",
+    "write_command",
+}
 
 
 def main(arguments: list[str] | None = None, extra_commands: CommandTable = NO_COMMANDS) -> int:
@@ -37,7 +49,10 @@ def main(arguments: list[str] | None = None, extra_commands: CommandTable = NO_C
                 command(*bound.args, **bound.kwargs)
                 return 0 if {"--help", "-h", HELP_ALL, "--version"} & set(words) else 2
             with _hold_accelerator_if_no_wait(bound, words[0]):
-                return int(command(*bound.args, **bound.kwargs) or 0)
+                try:
+                    return int(command(*bound.args, **bound.kwargs) or 0)
+                finally:
+                    _tell_prefect(command, bound)
     except MondrianError as error:
         next_step = continue_with_options(error.next_step, words)
         return _print_error(error.problem, next_step, error.exit_status, as_json=as_json, debug=debug)
@@ -117,6 +132,17 @@ def _hold_accelerator_if_no_wait(bound: BoundArguments, command: str) -> Iterato
         accelerator_lock.accelerator_lock_path(), lambda text: None, f"mondrian {command}", wait=False
     ):
         yield
+
+
+def _tell_prefect(command: Callable[..., Any], bound: BoundArguments) -> None:
+    """Send the events of what a command changed to the workspace's Prefect server, if one runs."""
+    options = bound.arguments.get("options")
+    if getattr(command, "__name__", "") not in COMMANDS_WITH_EVENTS or options is None:
+        return
+    from mondrian_core.cli.options import settings_from_options
+    from mondrian_core.domain_events import relay_now
+
+    relay_now(settings_from_options(options), getattr(options, "advisor", None))
 
 
 def _print_error(problem: str, next_step: str, status: int, *, as_json: bool, debug: bool) -> int:

@@ -26,6 +26,7 @@ COMMANDS: CommandTable = {
         "doctor": ("workspace:doctor_command", "check the installation and suggest fixes"),
         "backup": ("backup:backup_command", "back up database, photographs and registry to a folder, verified"),
         "restore": ("backup:restore_command", "restore a backup; overwrites nothing unless --force is given"),
+        "prune": ("prune:prune_command", "delete what can be made again and is no longer needed"),
         "export": ("export:export_command", "export critiques as CSV, JSON, or for Label Studio and Argilla"),
         "prefect": (
             "workspace:prefect_command",
@@ -57,6 +58,7 @@ COMMANDS: CommandTable = {
         "watch": ("watch:watch_command", "critique photographs as they appear in a folder"),
         "mcp": ("mcp:mcp_command", "offer critiques to other programs (Model Context Protocol)"),
         "compare": ("service:compare_command", "print the A/B table of recent requests"),
+        "drift": ("drift:drift_command", "compare live answers with the champion's evaluation; 1 on an alarm"),
     },
 }
 ADVISOR_COMMANDS = {

@@ -21,6 +21,7 @@ from mondrian_core.serving.critique.strategies import StrategyProgress
 from mondrian_core.serving.engine.interface import Canceled
 from mondrian_core.serving.http.responses import job_json
 from mondrian_core.serving.http.uploads import AnalyzeRequest, store_photograph
+from mondrian_core.serving.jobs.job_claims import claim_new_job
 from mondrian_core.serving.jobs.job_events import FINAL_STATUSES
 from mondrian_core.serving.jobs.job_runner import JobRunner, job_filename
 from mondrian_core.settings import Settings
@@ -216,14 +217,15 @@ class LocalCritic:
         else:
             stored = store_photograph(runner.root, AnalyzeRequest(advisor=wanted.advisor, mode=None, data=wanted.data))
             filename, sha256, image = stored.filename, stored.sha256, stored.image
-        job, _ = runner.store.add_job(
+        with claim_new_job(
+            runner.store,
             wanted.advisor,
             filename,
             requested_mode=wanted.mode or self._settings.analysis_mode,
             explicit_mode=True,
             photograph_sha256=sha256,
-        )
-        return job_json(runner.run(runner.store.claim_job(job.id) or job, image, tell))
+        ) as job:
+            return job_json(runner.run(job, image, tell))
 
     def close(self) -> None:
         """Close the database; a critique in progress is not waited for."""

@@ -3,8 +3,10 @@
 evaluation_conditions.py   what an evaluation depends on, and what is different now
 objections.py              what speaks against a promotion, and whether a person may override it
 manual.py                  a person's request: review it, inspect the version, carry it out
+automatic_rollback.py      undo a promotion without a person, when that is safe
 """
 
+from mondrian_core.promotion.automatic_rollback import undo_promotion
 from mondrian_core.promotion.evaluation_conditions import (
     EvaluationConditions,
     answer_schema_digest,
@@ -51,4 +53,5 @@ __all__ = [
     "promotion_objections",
     "registered_champion",
     "review_manual_promotion",
+    "undo_promotion",
 ]

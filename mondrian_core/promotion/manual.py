@@ -124,6 +124,7 @@ def promote_manually(
         return ManualPromotionOutcome(before=before, version=request.version, objections=objections)
     start = rollout.RolloutStart(version=request.version, plan=plan, objections=objections, **facts)
     begun = rollout.start_rollout(registry, request.advisor, start)
+    rollout.activate_rollout_schedule(request.settings)
     return ManualPromotionOutcome(before=before, version=request.version, objections=objections, rollout=begun.position)
 
 

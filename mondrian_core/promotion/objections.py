@@ -172,7 +172,7 @@ def evaluation_commands(advisor: str, version: str) -> tuple[str, str]:
     """The command and the deployment that evaluate a version again."""
     return (
         f"mondrian evaluate --advisor {advisor} --adapter {version}",
-        deployment_command("evaluate/manual", advisor, version),
+        deployment_command("evaluate/version", advisor, version),
     )
 
 

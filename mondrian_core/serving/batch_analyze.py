@@ -22,6 +22,7 @@ from mondrian_core.serving.critique.routing import MODES, parse_mode
 from mondrian_core.serving.critique.strategies import all_strategies
 from mondrian_core.serving.engine.interface import Engine
 from mondrian_core.serving.jobs.advisor_groups import requested_advisors
+from mondrian_core.serving.jobs.job_claims import claim_new_job
 from mondrian_core.serving.jobs.job_runner import JobRunner, job_filename
 from mondrian_core.settings import Settings, validate_advisor_id
 from mondrian_core.store import COMPLETED, Job, Store
@@ -309,19 +310,19 @@ def with_sidecar(result: AnalysisResult, options: SidecarOptions | None) -> Anal
 def _analyze_one(
     job_runner: JobRunner, path: Path, photograph: OpenedPhotograph, advisor: str, mode: str
 ) -> AnalysisResult:
-    job, _ = job_runner.store.add_job(
+    with claim_new_job(
+        job_runner.store,
         advisor,
         job_filename(job_runner.root, path),
         requested_mode=mode,
         explicit_mode=True,
         photograph_sha256=photograph.sha256,
-    )
-    claimed = job_runner.store.claim_job(job.id) or job
-    try:
-        finished = job_runner.run(claimed, photograph.image)
-    except BaseException:
-        job_runner.store.fail_job(job.id, "The command was interrupted.")
-        raise
+    ) as job:
+        try:
+            finished = job_runner.run(job, photograph.image)
+        except BaseException:
+            job_runner.store.fail_job(job.id, "The command was interrupted.")
+            raise
     return analysis_result_from_job(path, finished)
 
 

@@ -16,10 +16,12 @@ from mondrian_core.files import make_private_folder, restrict_to_owner
 from mondrian_core.pixel_files import PixelFileCache
 from mondrian_core.ports import port_owner
 from mondrian_core.registry import Registry
+from mondrian_core.rollout import activate_rollout_schedule, is_failed_answer
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters, require_adapter
 from mondrian_core.serving.critique.adapter_smoke_check import AdapterSmokeCheck
 from mondrian_core.serving.critique.adapter_source import ServedAdapter, find_adapter_source
 from mondrian_core.serving.critique.routing import ModelMode, RoutingPolicy, resolve_model_mode, startup_notices
+from mondrian_core.serving.critique.store_follower import StoreFollower
 from mondrian_core.serving.critique.strategies import all_strategies
 from mondrian_core.serving.engine.supervisor import ModelProcess, ModelProcessLimits, model_command
 from mondrian_core.serving.http import json_log
@@ -29,8 +31,10 @@ from mondrian_core.serving.http.security import is_local_host
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.jobs.adapter_warm_up import AdapterWarmUp
 from mondrian_core.serving.jobs.background_recording import BackgroundRecording
+from mondrian_core.serving.jobs.event_relay import ServiceEventRelay
 from mondrian_core.serving.jobs.job_events import JobEventBroker
 from mondrian_core.serving.jobs.job_runner import JobRunner
+from mondrian_core.serving.jobs.observation_publisher import ObservationPublisher
 from mondrian_core.serving.jobs.rollback_guard import RollbackGuard
 from mondrian_core.serving.jobs.worker import JobWorker
 from mondrian_core.settings import AnalysisMode, Settings
@@ -177,12 +181,15 @@ def build_service(
         pixel_files=pixel_files,
     )
 
-    guard = RollbackGuard(store, adapters, listen)
+    guard = RollbackGuard(store, adapters, listen, lambda: activate_rollout_schedule(settings))
+    event_relay = ServiceEventRelay(settings, listen)
 
     def on_finished(job: Job) -> None:
         metrics.record_job(job)
         listen(json_log.job_finished_event(job))
         guard.check_finished_job(job)
+        if is_failed_answer(job, job.adapter_version):
+            event_relay.advisor_changed(job.advisor)
 
     worker = JobWorker(
         job_runner,
@@ -192,6 +199,10 @@ def build_service(
         on_finished=on_finished,
         listen=listen,
     )
+    follower = None
+    if registry.url is not None:
+        observations = ObservationPublisher(store, adapters)
+        follower = StoreFollower(registry, adapters.known_advisors, observations.publish, listen)
     if policy.model_mode != "base":  # there, requests that name no mode use no adapter
         worker.warm_up = AdapterWarmUp(adapters, model, smoke_check.advisors, listen)
     return Service(
@@ -209,6 +220,8 @@ def build_service(
         pixel_files=pixel_files,
         base=settings.base,
         recording=BackgroundRecording(store, settings.root, settings.max_pixels),
+        follower=follower,
+        event_relay=event_relay,
         token=settings.service_token,
     )
 

@@ -35,7 +35,10 @@ def promote_stage(context: StageContext, listen: EventListener = ignore_events) 
     """
     listen(StageStarted("promote"))
     registered = read_stage_summary(context, "register", RegisterSummary)
-    return write_stage_summary(context, "promote", _promote_summary(context, registered.version), listen)
+    summary = _promote_summary(context, registered.version)
+    if summary.decision == "promoted" and rollout.active_rollout(context.registry, context.advisor) is not None:
+        rollout.activate_rollout_schedule(Settings(workspace=context.root))
+    return write_stage_summary(context, "promote", summary, listen)
 
 
 def _promote_summary(context: StageContext, version: str) -> PromoteSummary:

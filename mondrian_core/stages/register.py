@@ -39,10 +39,11 @@ def register_stage(context: StageContext, listen: EventListener = ignore_events)
     manifest = {
         "run": context.run,
         "base": trained.base or base_record(context.base_model),
-        "prompt_digest": prompt_digest(context.store().advisor(context.advisor)),
+        "prompt_digest": prompt_digest(context.advisor_prompt()),
         "dataset": {
             "digest": built.digest,
             "photographs": built.photographs,
+            **({} if built.critiques is None else {"critiques": built.critiques}),
             "rows": built.rows,
             "evaluated_on": judged.split,
             "trained_on": (trained.trained_on or {}).get("extent", "train"),

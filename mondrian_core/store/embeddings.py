@@ -73,6 +73,13 @@ class EmbeddingStore:
             if profile is not None:
                 self._store.save_profile(profile)
 
+    def mark(self, advisor: str, base: str) -> tuple[Any, ...]:
+        """Equal as long as nobody has changed the advisor's entries of this base model."""
+        if not self._store.has_table("embeddings"):
+            return ()
+        query = "SELECT count(*), max(created_at) FROM embeddings WHERE advisor_id = ? AND base = ?"
+        return tuple(self._store.select(query, (advisor, base))[0])
+
     def find(self, advisor: str, base: str | None = None) -> list[Embedding]:
         """Entries of an advisor and base model (None: any), ordered by path; unreadable rows are skipped."""
         if not self._store.has_table("embeddings"):

@@ -184,6 +184,19 @@ def _unfinished_critiques(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE IF NOT EXISTS photograph_looks (sha256 TEXT PRIMARY KEY, vector BLOB NOT NULL)")
 
 
+def _drift_watches(connection: sqlite3.Connection) -> None:
+    """9: the drift watches of an advisor, numbered from 1; `reference` and `state` are JSON.
+
+    A state can be computed again from `jobs`, so nothing is lost with this table but time.
+    """
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS drift_watches (advisor_id TEXT NOT NULL, number INTEGER NOT NULL, "
+        "version TEXT NOT NULL, manifest_sha256 TEXT NOT NULL, began_at TEXT NOT NULL, begun_by TEXT NOT NULL, "
+        "reference TEXT NOT NULL, last_row INTEGER NOT NULL, state TEXT NOT NULL, PRIMARY KEY (advisor_id, number))"
+    )
+    _add_index(connection, "jobs_by_advisor", "jobs", "advisor")
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _service,
     _origin,
@@ -193,6 +206,7 @@ MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _critique_details,
     _photographs,
     _unfinished_critiques,
+    _drift_watches,
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 ADDED_TABLES = ("embeddings", "drafts", "added_profiles", "photographs")

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from mondrian_core.store.database import Database
-from mondrian_core.store.records import PROFILE_COLUMNS, DimensionalProfile, profile_from_row
+from mondrian_core.store.records import (
+    JOB_COLUMNS,
+    PROFILE_COLUMNS,
+    DimensionalProfile,
+    Job,
+    job_from_row,
+    profile_from_row,
+)
 
 BATCH_ROWS = 100  # with eight long comments each, some megabytes
 
@@ -28,6 +35,16 @@ class ProfileStream(Database):
             for row in self._each(query, () if advisor is None else (advisor,), BATCH_ROWS):
                 order += 1
                 yield profile_from_row(dict(zip(PROFILE_COLUMNS, row, strict=True)), order)
+
+    def numbered_jobs(self, advisor: str, after: int) -> Iterator[tuple[int, Job]]:
+        """(row number, job) of an advisor's jobs in rows after a number, in their order, read in batches."""
+        number = self._number("jobs")
+        query = (
+            f"SELECT {number}, {self._selectable('jobs', JOB_COLUMNS)} FROM jobs WHERE advisor = ? AND {number} > ? "
+            f"ORDER BY {number}"
+        )
+        for row in self._each(query, (advisor, after), BATCH_ROWS):
+            yield row[0], job_from_row(dict(zip(JOB_COLUMNS, row[1:], strict=True)))
 
     def profiles_mark(self) -> tuple[Any, ...]:
         """Equal as long as nobody has added a critique."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -370,9 +370,11 @@ class Store(ProfileStream):
         )
         return self._existing_job(job_id)
 
-    def requeue_running(self) -> int:
-        """Put jobs back into the queue that a dead process left running; call this before a service takes work."""
-        return self._write("UPDATE jobs SET status = ?, started_at = NULL WHERE status = ?", (QUEUED, RUNNING))
+    def requeue_running(self, job_ids: Sequence[str]) -> int:
+        """Put jobs back into the queue that are running; returns their number. See `requeue_abandoned_jobs`."""
+        statement = "UPDATE jobs SET status = ?, started_at = NULL WHERE status = ? AND id = ?"
+        with self.transaction():
+            return sum(self._write(statement, (QUEUED, RUNNING, job_id)) for job_id in job_ids)
 
     def _existing_job(self, job_id: str) -> Job:
         job = self.job(job_id)

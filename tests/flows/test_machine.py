@@ -22,7 +22,7 @@ from deployments import bootstrap, prefect_setup
 from deployments.bootstrap import RunningPrefect, bring_up
 from deployments.down import DownOptions, down_command
 from deployments.prefect_instance import POOL, PrefectInstance, choose_port
-from deployments.up import _start_service, _summary, _summary_record
+from deployments.up import _summary, _summary_record, start_machine_service
 from flows.retrain import retrain_flow
 from mondrian_core.doctor import run_doctor_checks
 from mondrian_core.errors import Broken, NoWorkspace, PortInUse, PrefectUnavailable
@@ -58,6 +58,14 @@ def test_work_pool_and_queues_exist(machine: RunningPrefect) -> None:
             assert (queue.priority, queue.concurrency_limit) == (priority, None)
 
 
+def test_a_run_begins_in_the_checkout_of_its_worker(machine: RunningPrefect) -> None:
+    """The server must not learn a path: on another machine it would be the wrong one."""
+    with prefect_setup.prefect_client(machine.place) as client:
+        steps = [each.pull_steps for each in client.read_deployments()]
+    expected = {"prefect.deployments.steps.set_working_directory": {"directory": "{{ $MONDRIAN_CHECKOUT }}"}}
+    assert all(each == [expected] for each in steps)
+
+
 def test_make_up_again_keeps_processes_and_removes_what_earlier_versions_left(
     machine: RunningPrefect, settings: Settings
 ) -> None:
@@ -72,12 +80,21 @@ def test_make_up_again_keeps_processes_and_removes_what_earlier_versions_left(
         client.update_deployment(deployment.id, DeploymentUpdate(concurrency_limit=1))
         client.upsert_global_concurrency_limit_by_name("accelerator", 1)
         assert len(client.read_deployment_by_name("retrain/scheduled").schedules) == 2
+        evaluate, synthesize = (client.read_flow_by_name(name).id for name in ("evaluate", "synthesize"))
+        client.create_deployment(evaluate, "manual", entrypoint="flows/evaluate.py:evaluate_flow")
+        client.create_deployment(evaluate, "of-anna", entrypoint="flows/evaluate.py:evaluate_flow")
+        theirs = client.create_deployment(synthesize, "manual", entrypoint="elsewhere.py:their_flow")
 
         again = bring_up(settings)
 
         assert (again.started, again.processes, again.place.port) == ((), machine.processes, machine.place.port)
         deployment = client.read_deployment_by_name("retrain/scheduled")
         assert [each.slug for each in deployment.schedules] == ["weekly-ansel"]
+        left = {each.name for each in client.read_deployments() if each.flow_id == evaluate}
+        assert left == {"version", "of-anna"}, "a former name goes, a user's own deployment stays"
+        assert client.read_deployment(theirs).name == "manual", "that it has a former name doesn't make it ours"
+        for name in ("evaluate/of-anna", "synthesize/manual"):
+            client.delete_deployment(client.read_deployment_by_name(name).id)
         assert deployment.global_concurrency_limit is None
         assert client.read_automations() == []
         assert "accelerator" not in [each.name for each in client.read_global_concurrency_limits(limit=100, offset=0)]
@@ -118,7 +135,7 @@ def test_the_service_of_another_program_is_never_taken_for_ours(machine: Running
     healthy = b'{"status": "ok", "model_mode": "base", "workspace": "elsewhere-00000000"}'
     owner = "is taken by the service of workspace elsewhere-00000000"
     with answering(healthy) as port, pytest.raises(Broken, match=f"Port {port} {owner}") as raised:
-        _start_service(machine.place, port)
+        start_machine_service(machine.place, port=port, on_message=print)
     assert raised.value.exit_status == 3
 
 

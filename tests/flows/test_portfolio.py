@@ -1,4 +1,4 @@
-"""The deployments `index/portfolio` and `synthesize/manual` by a real worker on mini."""
+"""The deployments `index/portfolio` and `synthesize/drafts` by a real worker on mini."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_index_and_synthesize_flows_create_pages(machine: RunningPrefect, tmp_pa
     create_workspace(sample, sample=True, photographs=12)
     recipe = {"synthesize": {"photographs": 2, "calibration_photographs": 5}, "evaluate": {"max_tokens": 300}}
     given: dict[str, Any] = {"advisor": "ansel", "workspace": str(sample), "base_model": "mini", "recipe": recipe}
-    for name in ("index/portfolio", "synthesize/manual"):
+    for name in ("index/portfolio", "synthesize/drafts"):
         run = run_watcher.start_deployment_run(machine.place, name, given)
         seen = run_watcher.follow_flow_run(machine.place, run, lambda glance: None)
         assert seen.state == "Completed", seen.message

@@ -16,20 +16,26 @@ from prefect.utilities.schema_tools import validate
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mondrian_core.recipes import TrainRecipe, common_fields
+from mondrian_core.rollout import ROLLOUT_DEPLOYMENT
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
 PROMISED = {
     "retrain/scheduled",
+    "train/dataset",
     "promote/manual",
     "rollback/manual",
+    "rollback/automatic",
+    "notify/desktop",
     "rollout/advance",
-    "evaluate/manual",
+    "evaluate/version",
     "serve/local",
     "serve/stop",
     "index/portfolio",
-    "synthesize/manual",
+    "synthesize/drafts",
     "backup/scheduled",
+    "prune/scheduled",
+    "drift/scheduled",
 }
 
 
@@ -39,14 +45,14 @@ class Strict(BaseModel):
 
 class Pool(Strict):
     name: Literal["apple-silicon"]
-    work_queue_name: Literal["accelerator", "control"]
+    work_queue_name: Literal["accelerator", "control", "data", "serving"]
 
 
 class Schedule(Strict):
     slug: str = Field(pattern=r"^[a-z0-9-]+$")
     cron: str = Field(pattern=r"^(\S+ ){4}\S+$")
     timezone: str
-    active: bool
+    active: bool | None = None  # None: decided at run time, and left alone by `prefect deploy`
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -74,6 +80,7 @@ class Deployment(Strict):
 class File(Strict):
     name: Literal["mondrian"]
     definitions: dict[str, Pool]
+    pull: list[dict[Literal["prefect.deployments.steps.set_working_directory"], dict[Literal["directory"], str]]]
     deployments: list[Deployment]
 
 
@@ -139,8 +146,34 @@ def test_retraining_has_a_weekly_schedule() -> None:
     assert weekly[0].active and weekly[0].cron.split()[-1] != "*"
 
 
+def test_only_the_rollout_check_has_a_schedule_that_the_program_switches() -> None:
+    switched = [each.full_name for each in FILE.deployments if any(times.active is None for times in each.schedules)]
+    assert switched == [ROLLOUT_DEPLOYMENT]
+
+
+def test_every_deployment_has_one_topic() -> None:
+    topics = {"data", "training", "evaluation", "promotion", "serving", "maintenance"}
+    assert {each.full_name: each.tags for each in FILE.deployments if {*each.tags[1:]} - topics} == {}
+    assert all(each.tags[0] == "mondrian" and len(each.tags) == 2 for each in FILE.deployments)
+
+
 def test_prefect_yaml_has_no_absolute_paths() -> None:
     assert re.findall(r"(?:^|[\s:\"'])(/[A-Za-z]\S*)", TEXT.split("deployments:", 1)[1]) == []
+
+
+def test_each_worker_runs_its_own_checkout() -> None:
+    """The placeholder is filled in where a run starts; a path would be the one of the machine that deployed."""
+    assert [step["prefect.deployments.steps.set_working_directory"] for step in FILE.pull] == [
+        {"directory": "{{ $MONDRIAN_CHECKOUT }}"}
+    ]
+
+
+def test_what_needs_the_database_stays_on_the_data_machine() -> None:
+    queues = {deployment.full_name: deployment.work_pool.work_queue_name for deployment in FILE.deployments}
+    flows = ("retrain", "evaluate", "index", "synthesize", "backup", "prune", "drift")
+    assert {queues[name] for name in queues if name.partition("/")[0] in flows} == {"data"}
+    assert {queues[name] for name in queues if name.startswith("serve/")} == {"serving"}
+    assert [name for name, queue in queues.items() if queue == "accelerator"] == ["train/dataset"]
 
 
 @pytest.mark.parametrize("typo", ["concurrency_limitt: 3", "retries: 3"])

@@ -20,8 +20,22 @@ from deployments import prefect_setup, run_watcher
 from deployments.bootstrap import RunningPrefect
 from flows.promote import promote_flow
 from flows.rollout import rollout_flow
+from mondrian_core.events import ignore_events
+from mondrian_core.prefect_server import auth_string_path
+from mondrian_core.promotion import ManualPromotion, promote_manually
 from mondrian_core.registry import Registry
-from mondrian_core.rollout import SERVICE_ACTOR, Rollout, active_rollout, check_rollout
+from mondrian_core.rollout import (
+    ROLLOUT_DEPLOYMENT,
+    SERVICE_ACTOR,
+    Rollout,
+    RolloutPlan,
+    activate_rollout_schedule,
+    active_rollout,
+    check_rollout,
+    update_rollout_schedule,
+)
+from mondrian_core.serving.critique.active_adapters import ActiveAdapters
+from mondrian_core.serving.jobs.rollback_guard import RollbackGuard
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
 from tests.registry.conftest import served_record
@@ -88,7 +102,8 @@ def page_of(machine: RunningPrefect, key: str) -> str:
 
 def events_of(machine: RunningPrefect, advisor: str) -> list[str]:
     """Names of our events about an advisor, as the server has them."""
-    wanted = {"filter": {"resource": {"id": [f"mondrian.adapter.{advisor}"]}}}
+    resources = [f"mondrian.adapter.{advisor}", f"mondrian.advisor.{advisor}"]
+    wanted = {"filter": {"resource": {"id": resources}}}
     with httpx.Client(base_url=machine.place.api, auth=machine.place.basic_auth, trust_env=False) as client:
         found = client.post("/events/filter", json=wanted).raise_for_status().json()["events"]
     return [event["event"] for event in found]
@@ -107,6 +122,7 @@ def test_promoted_at_a_fifth_then_advanced_by_the_worker(
     with prefect_here:
         state = promote_flow(advisor="ro-worker", version=second, plan=PLAN, **where, return_state=True)
     assert state.name == "Completed" and "begins at 20%" in str(state.message), state
+    assert is_scheduled(machine), "a rollout that begins is checked"
     begun = in_force(registry, "ro-worker")
     assert (begun.version, begun.control, begun.share) == (second, first, 0.2)
     answer_jobs(store, begun, "ro-worker")
@@ -114,9 +130,48 @@ def test_promoted_at_a_fifth_then_advanced_by_the_worker(
     seen = run_watcher.follow_flow_run(machine.place, run, lambda _: None)
     assert seen.state == "Completed" and "Advanced from 20% to 100%" in seen.message, seen
     assert active_rollout(registry, "ro-worker") is None and registry.current("ro-worker") == second
+    assert not is_scheduled(machine), "without a rollout nothing is left to check"
     last = registry.history("ro-worker")[-1]
     assert (last.event, last.actor, last.detail["share"]) == ("rollout", f"flow:{seen.run}", 1.0)
     assert "Advanced from 20% to 100%" in page_of(machine, "rollout-ro-worker")
+
+
+def is_scheduled(machine: RunningPrefect) -> bool:
+    with prefect_setup.prefect_client(machine.place) as client:
+        [schedule] = client.read_deployment_by_name(ROLLOUT_DEPLOYMENT).schedules
+    return schedule.active
+
+
+def test_rollout_that_began_without_a_server_is_scheduled_by_up_and_by_the_service(
+    machine: RunningPrefect, settings: Settings, registry: Registry, store: Store, tmp_path: Path
+) -> None:
+    """The password file is away meanwhile, so nobody reaches the server."""
+    _, second = champion_and_candidate(registry, "ro-alone", tmp_path)
+    password = auth_string_path(settings)
+    away = password.rename(password.with_name("away"))
+    request = ManualPromotion(
+        settings=settings, advisor="ro-alone", version=second, expected=registry.reference("ro-alone")
+    )
+    try:
+        promote_manually(request, actor="person:test", inspect=lambda _: (), plan=RolloutPlan.from_dict(PLAN))
+        assert update_rollout_schedule(settings) is None
+    finally:
+        away.rename(password)
+    assert not is_scheduled(machine)
+
+    assert update_rollout_schedule(settings) is True and is_scheduled(machine), "what `mondrian up` does"
+    with prefect_setup.prefect_client(machine.place) as client:
+        deployment = client.read_deployment_by_name(ROLLOUT_DEPLOYMENT)
+        client.update_deployment_schedule(deployment.id, deployment.schedules[0].id, active=False)
+
+    adapters = ActiveAdapters(registry, None, lambda _folder: ())
+    guard = RollbackGuard(store, adapters, ignore_events, lambda: activate_rollout_schedule(settings))
+    [job] = assigned_jobs(in_force(registry, "ro-alone"), 1, began=datetime.now(UTC))
+    guard.check_finished_job(replace(job, advisor="ro-alone"))
+    assert is_scheduled(machine), "what a service does that nobody restarts"
+
+    registry.rollback("ro-alone", actor="person:test", reason="by hand")
+    assert update_rollout_schedule(settings) is False and not is_scheduled(machine)
 
 
 def test_held_and_rolled_back_each_with_a_page_and_an_event(

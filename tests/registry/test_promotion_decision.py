@@ -92,7 +92,7 @@ def test_a_report_against_another_champion_promotes_nothing(
     decision = decide_promotion(report, champion, advisor="ansel", version="v0003")
     assert isinstance(decision, Keep) and "the champion changed; evaluate again" in decision.sentence
     assert decision.command == "mondrian evaluate --advisor ansel --adapter v0003"
-    assert decision.deployment == "mondrian prefect deployment run 'evaluate/manual' -p advisor=ansel -p version=v0003"
+    assert decision.deployment == "mondrian prefect deployment run 'evaluate/version' -p advisor=ansel -p version=v0003"
     failed = {**report, "verdict": "FAIL"}
     assert isinstance(decide_promotion(failed, champion), Reject), "a failed gate stays a failed gate"
 

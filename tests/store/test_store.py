@@ -266,11 +266,13 @@ def test_idempotency_key_returns_the_same_job(store: Store) -> None:
     store.add_job("ansel", "c.jpg")  # without a key there may be many
 
 
-def test_jobs_of_dead_process_are_requeued(store: Store) -> None:
+def test_only_running_jobs_are_requeued(store: Store) -> None:
     job, _ = store.add_job("ansel", "a.jpg")
     store.claim_job(job.id)
     store.import_jobs([Job(id="old", filename="b.jpg", advisor="ansel", status="analyzing")])
-    assert store.requeue_running() == 1
+    ended, _ = store.add_job("ansel", "c.jpg")
+    store.cancel_job(ended.id)
+    assert store.requeue_running([job.id, "old", ended.id, "none"]) == 1
     again = store.claim_job()
     assert again is not None
     assert (again.id, again.attempts) == (job.id, 2)

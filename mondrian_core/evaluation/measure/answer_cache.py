@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mondrian_core.errors import translate_foreign_errors
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
-from mondrian_core.files import read_json
+from mondrian_core.files import mark_as_used, read_json
 from mondrian_core.photograph_model import Question
 from mondrian_core.software_identity import software_digest
 
@@ -82,6 +82,7 @@ class AnswerCache:
         path = self._path(adapter, question)
         if path is None or not path.is_file():
             return None
+        mark_as_used(path)
         try:
             return EvaluationOutcome.from_dict(read_json(path))
         except (ValueError, TypeError):

@@ -49,6 +49,7 @@ class AnalysisContext:
         camera: how the photograph was taken, as a sentence.
         timed: the time of the answer is compared with another version's, so no earlier answer may shorten it.
         options: what a program asked of the answer.
+        embed: ask for the photograph's embedding too, to measure its distance to the portfolio.
     """
 
     advisor_prompt: AdvisorPrompt
@@ -61,6 +62,7 @@ class AnalysisContext:
     camera: str | None = None
     timed: bool = False
     options: AnswerOptions = field(default_factory=AnswerOptions)
+    embed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +163,7 @@ class LoraStrategy(Strategy[StrategyAnswer]):
         self, context: AnalysisContext, engine: Engine, on_progress: OnStrategyProgress = ignore_strategy_progress
     ) -> StrategyAnswer:
         """Make the critique with the adapter."""
-        one_pass = GenerationPass(strategy=self.name, adapter=context.adapter)
+        one_pass = GenerationPass(strategy=self.name, adapter=context.adapter, embed=context.embed)
         return answer_in_one_pass(one_pass, context, engine, on_progress)
 
 

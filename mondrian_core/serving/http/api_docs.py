@@ -30,6 +30,7 @@ AREAS = {  # the groups of /docs, in this order
     "Advisors": "The persons whose eye the model learns, and the way from a folder to an adapter.",
     "Registry": "Versions of adapters: what was measured, what distinguishes them, promotion and rollback.",
     "Runs": "Trainings and evaluations of this workspace, with settings, losses and reports.",
+    "Drift": "Whether live answers still look like the champion's evaluation.",
     "Other programs": "The forms of request that programs for OpenAI's API send.",
     "Service": "Pages about the service, its health, its figures, and the session of a browser.",
 }

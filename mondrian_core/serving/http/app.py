@@ -23,6 +23,7 @@ from mondrian_core.serving.http.advisor_group_routes import (
 )
 from mondrian_core.serving.http.api_docs import AREAS, add_api_docs, add_area, operation_id
 from mondrian_core.serving.http.critique_file_routes import add_critique_file_routes
+from mondrian_core.serving.http.drift_routes import add_drift_routes
 from mondrian_core.serving.http.error_pages import ErrorPages, UnexpectedErrors, document_problems
 from mondrian_core.serving.http.front_page import add_front_page
 from mondrian_core.serving.http.history_routes import add_history_routes
@@ -108,10 +109,15 @@ def create_app(service: Service) -> FastAPI:
         service.job_events.attach(asyncio.get_running_loop())
         await run_in_threadpool(service.register_start)
         service.worker.start()
+        if service.follower is not None:
+            service.follower.start()
         service.recording.look()
         yield
+        if service.follower is not None:
+            await run_in_threadpool(service.follower.stop)
         await run_in_threadpool(service.recording.stop)
         await run_in_threadpool(service.worker.stop)
+        await run_in_threadpool(service.event_relay.stop)
 
     about = "Critiques of photographs in one advisor's style."
     app = FastAPI(
@@ -311,6 +317,7 @@ _ROUTES = (  # of each area; of two that match a path, the first answers
     ("Registry", add_promotion_routes),
     ("Registry", add_registry_routes),
     ("Runs", add_run_routes),
+    ("Drift", add_drift_routes),
     ("Service", _other_routes),
     ("Service", _page_routes),
     ("Critiques", add_critique_file_routes),

@@ -61,6 +61,7 @@ def add_feedback_routes(app: FastAPI, service: Service) -> None:
     def correct(job_id: _JobId, correction: Correction) -> Response:
         """Correct a critique; the next dataset uses the correction instead of the model's critique."""
         job = feedback.correct_critique(service.store, service.job(job_id), correction.model_dump(exclude_none=True))
+        service.event_relay.advisor_changed(job.advisor)
         return JSONResponse(job_json(job))
 
     @app.get("/history")

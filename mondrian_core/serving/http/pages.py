@@ -50,6 +50,7 @@ NAVIGATION = (  # path and title of the pages that every page links to, in this 
     ("/advisors", "Advisors"),
     ("/registry", "Registry"),
     ("/runs", "Runs"),
+    ("/drift", "Drift"),
     ("/start", "First steps"),
 )
 

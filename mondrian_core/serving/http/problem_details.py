@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -29,6 +30,8 @@ from mondrian_core.serving.jobs.worker import QueueFull
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 _PHOTOGRAPH_STATUS = {"too_large": 413, "not_a_photograph": 415, "raw": 415, "missing": 404}
+
+_VALUES_STEP = "Correct it or leave it out; /docs lists what each address takes."
 
 # What the framework answers by itself, by status: kind, title, detail.
 _FRAMEWORK_PROBLEMS = {
@@ -194,8 +197,8 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     async def invalid_request(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        return problem_response(422, "invalid-request", "The request is invalid.", "; ".join(problems))
+        problems = "; ".join(_validation_problem(item) for item in error.errors())
+        return problem_response(422, "invalid-request", "The request is invalid.", f"{problems}. {_VALUES_STEP}")
 
     async def unexpected_error(request: Request, error: Exception) -> Response:
         return problem_response(500, "broken", "Internal error.", "See the service's log.")
@@ -204,3 +207,12 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, invalid_request)
     app.add_exception_handler(Exception, unexpected_error)
+
+
+def _validation_problem(item: Mapping[str, Any]) -> str:
+    """A problem that pydantic found, such as "lowest: must be a valid number, not 'high'"."""
+    name = ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0])  # the first says query, body or path
+    message = item["msg"].split(", unable to parse")[0].replace("Input should", "must")
+    given = item.get("input")
+    shown = f", not {given[:60]!r}" if isinstance(given, str) and given else ""
+    return f"{name}: {message[:1].lower()}{message[1:]}{shown}"

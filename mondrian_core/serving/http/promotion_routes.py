@@ -87,7 +87,9 @@ def add_promotion_routes(app: FastAPI, service: Service) -> None:
         """Promote a version. It is refused unless champion and warnings still are those that the page showed."""
         require_change_allowed(request, service)
         form = await _read_form(request)
-        return await run_in_threadpool(_promote, service, registry, validate_advisor_id(advisor), version, form)
+        answer = await run_in_threadpool(_promote, service, registry, validate_advisor_id(advisor), version, form)
+        service.event_relay.advisor_changed(advisor)
+        return answer
 
     @app.get("/registry/{advisor}/rollback", responses={200: {"content": {"text/html": {}}}})
     def rollback_review(request: Request, advisor: AdvisorName) -> Response:
@@ -100,7 +102,9 @@ def add_promotion_routes(app: FastAPI, service: Service) -> None:
         """Return to the previous champion. It is refused unless the champion still is the one that the page showed."""
         require_change_allowed(request, service)
         form = await _read_form(request)
-        return await run_in_threadpool(_roll_back, registry, validate_advisor_id(advisor), form)
+        answer = await run_in_threadpool(_roll_back, registry, validate_advisor_id(advisor), form)
+        service.event_relay.advisor_changed(advisor)
+        return answer
 
 
 # --- who may ----------------------------------------------------------------------------------------------------------

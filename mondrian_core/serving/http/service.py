@@ -19,6 +19,7 @@ from mondrian_core.serving.critique.answer_options import (
     answer_options_from_details,
 )
 from mondrian_core.serving.critique.routing import RoutingPolicy, StrategyRoute, route_in_rollout, route_request
+from mondrian_core.serving.critique.store_follower import StoreFollower
 from mondrian_core.serving.engine.supervisor import ModelProcess
 from mondrian_core.serving.http.decode_queue import DecodeQueue
 from mondrian_core.serving.http.metrics import ServiceMetrics
@@ -26,6 +27,7 @@ from mondrian_core.serving.http.problem_details import KeyReused, UnknownJob
 from mondrian_core.serving.http.uploads import StoredPhotograph
 from mondrian_core.serving.jobs.advisor_groups import group_of_job, member_job_id, new_group_id
 from mondrian_core.serving.jobs.background_recording import BackgroundRecording
+from mondrian_core.serving.jobs.event_relay import ServiceEventRelay
 from mondrian_core.serving.jobs.job_events import JobEventBroker
 from mondrian_core.serving.jobs.job_runner import JobRunner
 from mondrian_core.serving.jobs.worker import JobWorker
@@ -67,6 +69,8 @@ class Service:
     pixel_files: PixelFileCache
     base: str
     recording: BackgroundRecording
+    event_relay: ServiceEventRelay
+    follower: StoreFollower | None = None
     token: str | None = None
     boot: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     decode_queue: DecodeQueue = field(default_factory=DecodeQueue)

@@ -124,6 +124,7 @@ def _add_changes(app: FastAPI, service: Service) -> None:
             saved = desk.save(sha256, change.entry, change.revision, "page")
         except ChangedElsewhere as error:
             return _changed_elsewhere(error)
+        service.event_relay.advisor_changed(saved.profile.advisor)
         found = desk.next_photograph(but=sha256)
         body = {"profile": saved.profile.id, "next": _next_json(desk, found, sha256)}
         return JSONResponse({**_entry_json(saved.unfinished), **body, "progress": desk.progress().as_dict()})

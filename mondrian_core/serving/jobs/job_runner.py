@@ -6,10 +6,11 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
 
+from mondrian_core.drift import DISTANCE_KEY, PortfolioDistances
 from mondrian_core.errors import (
     BadAdapter,
     BadInput,
@@ -82,6 +83,10 @@ class JobRunner:
     embed: bool = False
     exif: bool = False
     pixel_files: PixelFileCache | None = None
+    _distances: PortfolioDistances = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._distances = PortfolioDistances(self.store)
 
     def run(
         self,
@@ -185,7 +190,20 @@ class JobRunner:
             portfolio=portfolio,
             is_same_photograph=same,
             embeddings=self._embeddings(advisor_prompt.advisor),
+            embed=adapter is not None and self._has_index(advisor_prompt.advisor),
         )
+
+    def _has_index(self, advisor: str) -> bool:
+        base = getattr(self.engine, "fingerprint", None)
+        return base is not None and self._distances.has_index(advisor, base)
+
+    def _portfolio_distance(self, job: Job, answer: StrategyAnswer) -> dict[str, float]:
+        """The photograph's distance to the portfolio for the drift watch; the photograph is encoded anyway."""
+        base, embedding = getattr(self.engine, "fingerprint", None), answer.replies[0].embedding
+        if base is None or not embedding:
+            return {}
+        distance = self._distances.distance(job.advisor or "", base, job.photograph_sha256, embedding)
+        return {} if distance is None else {DISTANCE_KEY: round(distance, 5)}
 
     def _key_of(self, path: str) -> str | None:
         """The file of a path in the database, links resolved, as a key of references and embeddings."""
@@ -272,6 +290,7 @@ class JobRunner:
             "written_scores": dict(answer.written.scores),
             "expected_scores": {name: round(value, 3) for name, value in answer.reply.expected_scores.items()},
             "compared_with": [dict(facts) for facts in answer.compared_with],
+            **self._portfolio_distance(job, answer),
             "seconds": round(seconds, 4),
         }
         return self.store.finish_job(

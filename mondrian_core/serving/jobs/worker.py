@@ -13,6 +13,7 @@ from mondrian_core.serving.critique.strategies import StrategyProgress
 from mondrian_core.serving.engine.interface import Canceled
 from mondrian_core.serving.engine.supervisor import ModelProcess
 from mondrian_core.serving.jobs.adapter_warm_up import AdapterWarmUp
+from mondrian_core.serving.jobs.job_claims import claim_queued_job, requeue_abandoned_jobs
 from mondrian_core.serving.jobs.job_events import FINAL_STATUSES, JobEventBroker
 from mondrian_core.serving.jobs.job_runner import JobRunner
 from mondrian_core.serving.jobs.shadow_jobs import add_next_shadow_job
@@ -76,7 +77,7 @@ class JobWorker:
     def start(self) -> int:
         """Queue the unfinished jobs of an earlier service, then start; returns the number of these jobs."""
         store = self._job_runner.store
-        store.requeue_running()
+        requeue_abandoned_jobs(store)
         unfinished = [job.id for job in store.jobs(status=QUEUED)]
         for job_id in unfinished:
             self._queue.put(job_id)
@@ -157,12 +158,16 @@ class JobWorker:
             self._canceled.discard(job_id)
             self._finish(store.cancel_job(job_id))
             return
-        job = store.claim_job(job_id)
-        if job is None:  # it ended, or its row was deleted, while it waited
-            row = store.job(job_id)
-            if row is None or row.status in FINAL_STATUSES:
-                self._job_events.publish(job_id, (row and row.status) or "failed")
-            return
+        with claim_queued_job(store, job_id) as job:
+            if job is not None:
+                self._run_claimed(job)
+                return
+        row = store.job(job_id)  # it ended, its row was deleted, or another process took it while it waited
+        if row is None or row.status in FINAL_STATUSES:
+            self._job_events.publish(job_id, (row and row.status) or "failed")
+
+    def _run_claimed(self, job: Job) -> None:
+        store, job_id = self._job_runner.store, job.id
         self.current = job_id
         try:
             finished = self._job_runner.run(

@@ -63,7 +63,12 @@ def test_empty_fields_of_the_form_are_no_conditions_and_wrong_ones_are_problems(
     )
     assert client.get(f"/critiques?{form}").json()["total"] == 1
     for wrong in ("lowest=high", "since=yesterday", "rating=6", "order=random", "page=0", "lowest=nan"):
-        assert client.get(f"/critiques?{wrong}").status_code == 422, wrong
+        answer = client.get(f"/critiques?{wrong}")
+        name, _, value = wrong.partition("=")
+        assert answer.status_code == 422, wrong
+        told = answer.json()["detail"]  # says what is wrong and what was given, in words of the page
+        assert told.startswith(f"{name}: ") and f"not '{value}'" in told and "Input" not in told, told
+        assert "parse" not in told and told.endswith("/docs lists what each address takes."), told
 
 
 def test_names_and_searches_with_markup_stay_text(client: TestClient, settings: Any) -> None:
