@@ -106,15 +106,18 @@ def test_what_does_not_count(workspace: DriftWorkspace) -> None:
     burst = PROMOTED + timedelta(days=20)
     for number in range(5):
         workspace.add_job(scores, filename=f"trip/{number}.jpg", at=burst + timedelta(minutes=number * 8))
-    workspace.add_job(scores, filename="trip/9.jpg", at=burst + timedelta(hours=2))
+    workspace.add_job(scores, filename="trip/8.jpg", at=burst + timedelta(days=2))
+    workspace.add_job(scores, filename="trip/9.jpg", at=burst + timedelta(days=4))
+    for minutes in (0, 9, 18, 29):  # uploads: the last one comes after a pause
+        workspace.add_job(scores, at=burst + timedelta(days=5, minutes=minutes))
     state = state_of(workspace.monitor)
-    assert (state.requests, state.counted, state.repeated, state.in_series) == (8, 3, 1, 4)
+    assert (state.requests, state.counted, state.repeated, state.in_series) == (13, 5, 1, 7)
     workspace.add_job(scores, version="v0009")
     workspace.add_job(scores, details={"rollout": {"shadow": True, "version": version}})
     workspace.add_job(scores, details={"answer_options": {"schema": {}}})
     workspace.add_job(scores, at=PROMOTED - timedelta(days=1))
     workspace.add_job(None, details={"rollout": {"version": "v0009"}})
-    assert state_of(workspace.monitor).requests == 8
+    assert state_of(workspace.monitor).requests == 13
 
 
 def test_updates_in_pieces_equal_one_update_and_a_new_computation(workspace: DriftWorkspace) -> None:
