@@ -61,6 +61,7 @@ FIGURES: dict[str, ExperimentFigure] = {
     "calibration-gate-judged": ExperimentFigure(
         "experiments/evaluation.md", "bench.calibration_gate --judged --runs 60"
     ),
+    "drift-watch": ExperimentFigure("experiments/drift.md", "bench.drift_simulation"),
     "sample-constants": ExperimentFigure(
         "experiments/evaluation.md", "bench.sample_retraining --constants", cheap=True
     ),
