@@ -153,7 +153,7 @@ def _record_evidence(state: DriftState, seen: DriftObservation) -> None:
 
 
 def _begin_year_if_due(state: DriftState, at: str) -> None:
-    """A new year has its own false alarms to spend: the capital begins anew, and so does the evidence."""
+    """A new year has its own false alarms to spend: the capital starts again, and so does the evidence."""
     if at and state.year_began and _is_later(at, state.year_began, WATCH_YEAR):
         bag = np.diff(state.martingale.bag, axis=-1, prepend=0)
         state.martingale, state.year_began = start_martingale(bag, KINDS), at

@@ -1,4 +1,4 @@
-"""The drift watch on a real database: what it finds, what doesn't count, how it resumes and begins anew."""
+"""The drift watch on a real database: what it finds, what doesn't count, how it resumes and starts again."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_slower_writer_does_not_take_the_watch_back(workspace: DriftWorkspace) -
     assert state_as_dict(state_of(workspace.monitor)) == state_as_dict(later)
 
 
-def test_watch_begins_anew_with_a_champion_and_keeps_the_rest_of_the_years_capital(workspace: DriftWorkspace) -> None:
+def test_watch_starts_again_with_a_champion_and_keeps_the_rest_of_the_years_capital(workspace: DriftWorkspace) -> None:
     workspace.promote(30)
     workspace.add_jobs(150, seed=1, shift={"lighting": 2.0})
     first = workspace.monitor.update("ansel")
