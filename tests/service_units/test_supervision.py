@@ -88,9 +88,22 @@ class Machine:
         return [each for each in recorded_processes(self.settings) if each.name.startswith(name)]
 
 
-@pytest.mark.flow
+@pytest.mark.mini
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+def test_a_unit_keeps_the_service_running(tmp_path: Path) -> None:
+    """The short form of the test below: no Prefect."""
+    machine = Machine(tmp_path)
+    with supervised({"service": command_of_agent(machine.install()["service"])}, machine.home) as keeper:
+        first = wait_until(machine.service, "the service")
+        kill(first.pid)
+        second = wait_until(_other(machine.service, first), "another service")
+        _survive_a_kill_of_the_unit(keeper, {"service": machine.service}, {"service": second})
+    assert not second.alive and ports.is_port_free(machine.service_port)
+
+
+@pytest.mark.soak
+@pytest.mark.flow
+@pytest.mark.timeout(1800)
 def test_units_keep_server_worker_and_service_running(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     commands = {part: command_of_agent(path) for part, path in machine.install().items()}
