@@ -3,8 +3,11 @@
 - **retraining**: the time from the creation of a run of `retrain/scheduled` until its final state, against the time of
   `mondrian retrain` with the same recipe and seed, in alternating pairs; and the parts of the difference.
 - **startup**: the steps of `mondrian up`, in a new workspace and in one whose database exists.
+- **throughput**: runs of `rollback/manual` a minute with two workers, which is the smallest run that there is. With
+  `--database` on PostgreSQL, otherwise on SQLite.
 
-Everything happens in a temporary folder, with a server, a worker and a service of its own, all on free ports.
+Everything happens in a temporary folder, with a server, a worker and a service of its own, all on free ports. Seconds
+by the clock say little on a machine with other work; the processor seconds of each side stay comparable.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import count, pairwise
@@ -56,6 +59,7 @@ STEPS = {  # of `mondrian up`, by the message with which they begin
 }
 RUN_PARTS = ("pick-up", "process start", "before the first task", "between tasks", "after the last task")
 PROCESS_EXIT = "process exit, after the final state"
+RUNS_AT_ONCE = 10
 
 
 class PrefectRetraining:
@@ -66,32 +70,34 @@ class PrefectRetraining:
         self._seeds = count(1)
         self.parts: list[dict[str, float]] = []
 
-    def __call__(self) -> None:
-        """One retraining, from the creation of its run to its final state."""
+    def __call__(self) -> float:
+        """One retraining, from the creation of its run to its final state; its processor seconds."""
         from deployments.prefect_setup import prefect_client
         from deployments.run_watcher import start_deployment_run
 
         parameters = {"advisor": ADVISOR, "recipe": {**self._recipe, "train": self._with_seed()}, "force": True}
+        before = processor_seconds(self._settings)
         run = start_deployment_run(self._place, "retrain/scheduled", parameters)
         with prefect_client(self._place) as client:
             while not ((state := client.read_flow_run(run).state) and state.is_final()):
                 time.sleep(0.1)
             if not state.is_completed():
                 raise SystemExit(f"the run ended {state.name}: {state.message}")
-        self._last = run
+        self._read_parts(run)
+        return processor_seconds(self._settings) - before
 
     def _with_seed(self) -> dict[str, Any]:
         return {**self._recipe["train"], "seed": next(self._seeds)}
 
-    def read_parts(self) -> None:
-        """Append the parts of the last run, once its process has ended and the server knows the end of each task."""
+    def _read_parts(self, run: UUID) -> None:
+        """Append the parts of a run, once its process has ended and the server knows the end of each task."""
         from tasks import liveness
 
-        ended = time.time()
-        while liveness.is_run_alive(self._place.home, self._last):
+        self.ended = time.perf_counter()
+        while liveness.is_run_alive(self._place.home, run):
             time.sleep(0.05)
-        gone = time.time()
-        self.parts.append({**run_parts(self._place, self._last), PROCESS_EXIT: gone - ended})
+        gone = time.perf_counter()
+        self.parts.append({**run_parts(self._place, run), PROCESS_EXIT: gone - self.ended})
 
 
 def run_parts(place: Any, run: UUID) -> dict[str, float]:
@@ -132,10 +138,13 @@ class RetrainingInOneProcess:
         self._settings, self._recipe_file = settings, recipe_file
         self._seeds = count(1)
 
-    def __call__(self) -> None:
-        """One retraining, from the start of its process to its end."""
+    def __call__(self) -> float:
+        """One retraining, from the start of its process to its end; its processor seconds."""
+        before = os.times()
         options = ["--advisor", ADVISOR, "--recipe", str(self._recipe_file), "--seed", str(next(self._seeds))]
         run_mondrian("retrain", *options, "--force", "--json", settings=self._settings, accepted=(0, 1))
+        self.ended, after = time.perf_counter(), os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
 
 
 def run_mondrian(*words: str, settings: Settings, accepted: Sequence[int] = (0,)) -> str:
@@ -179,36 +188,29 @@ def measure_retraining_overhead(pairs: int) -> dict[str, Any]:
         running = bring_up(settings, port=ports.find_free_port())
         prefect = PrefectRetraining(running.place, settings, RECIPE)
         seconds: dict[str, list[float]] = {"prefect": [], "alone": []}
-
-        def timed(name: str, work: Any) -> None:
-            began = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - began)
-
+        processor: dict[str, list[float]] = {"prefect": [], "alone": []}
         try:
             for number in range(pairs + 1):  # the first pair warms the caches of both
-                order = [("prefect", prefect), ("alone", alone)]
+                order: list[tuple[str, Any]] = [("prefect", prefect), ("alone", alone)]
                 for name, work in order if number % 2 else reversed(order):
-                    timed(name, work)
-                    if work is prefect:
-                        prefect.read_parts()
+                    began = time.perf_counter()
+                    processor[name].append(work())
+                    seconds[name].append(work.ended - began)
         finally:
             take_down(settings)
-    return retraining_overhead(seconds["prefect"][1:], seconds["alone"][1:], prefect.parts[1:])
-
-
-def retraining_overhead(
-    prefect: Sequence[float], alone: Sequence[float], parts: Sequence[dict[str, float]]
-) -> dict[str, Any]:
-    """The result of pairs of retrainings, as values for JSON; all times in seconds."""
-    added = [ours - other for ours, other in zip(prefect, alone, strict=True)]
+    parts = prefect.parts[1:]
     return {
-        "pairs": len(added),
-        "prefect": spread(prefect),
-        "alone": spread(alone),
-        "added": spread(added),
+        "pairs": pairs,
+        "seconds": retraining_overhead(seconds["prefect"][1:], seconds["alone"][1:]),
+        "processor": retraining_overhead(processor["prefect"][1:], processor["alone"][1:]),
         "parts": {name: spread([part[name] for part in parts]) for name in parts[0]},
     }
+
+
+def retraining_overhead(prefect: Sequence[float], alone: Sequence[float]) -> dict[str, dict[str, float]]:
+    """Both sides of pairs of retrainings and the differences of the pairs, each as a spread."""
+    added = [ours - other for ours, other in zip(prefect, alone, strict=True)]
+    return {"under Prefect": spread(prefect), "`mondrian retrain`": spread(alone), "added by Prefect": spread(added)}
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -280,11 +282,49 @@ def processor_seconds(settings: Settings) -> float:
     return total
 
 
-MEASUREMENTS = {"retraining": measure_retraining_overhead, "startup": measure_startup}
+def measure_throughput(rounds: int, database: str | None = None) -> dict[str, Any]:
+    """Runs a minute with two workers, `RUNS_AT_ONCE` created at once, by round.
+
+    Args:
+        rounds: how often the runs are created.
+        database: address of an empty PostgreSQL database; None: SQLite.
+    """
+    from deployments.bootstrap import bring_up, take_down
+    from deployments.prefect_instance import set_prefect_home
+
+    with sample_settings() as settings:
+        settings = settings.model_copy(update={"prefect_database": database})
+        set_prefect_home(settings)
+        other = settings.model_copy(update={"workspace": settings.root.parent / "other"})
+        running = bring_up(settings, port=ports.find_free_port())
+        try:
+            password = settings.root.parent / "auth-string"
+            password.write_text(running.place.auth, encoding="ascii")
+            joining = ["--name", "other", "--role", "control", "--auth-file", str(password)]
+            run_mondrian("join", running.place.ui, *joining, settings=other)
+            found = [runs_a_minute(running.place) for _ in range(rounds)]
+        finally:
+            take_down(other)
+            take_down(settings)
+    return {"rounds": rounds, "database": "PostgreSQL" if database else "SQLite", "runs a minute": spread(found)}
+
+
+def runs_a_minute(place: Any) -> float:
+    """Create `RUNS_AT_ONCE` runs of `rollback/manual` and wait until all have ended."""
+    from deployments.prefect_setup import prefect_client
+    from deployments.run_watcher import start_deployment_run
+
+    began = time.perf_counter()
+    runs = [start_deployment_run(place, "rollback/manual", {"advisor": "nobody"}) for _ in range(RUNS_AT_ONCE)]
+    with prefect_client(place) as client:
+        for run in runs:
+            while not ((state := client.read_flow_run(run).state) and state.is_final()):
+                time.sleep(0.2)
+    return RUNS_AT_ONCE / (time.perf_counter() - began) * 60
 
 
 def spread_table(title: str, values: dict[str, dict[str, float]]) -> str:
-    """A Markdown table of medians with their ranges, in seconds."""
+    """A Markdown table of medians with their ranges."""
     lines = [f"| {title} | median | least | greatest |", "|---|---|---|---|"]
     for name, of in values.items():
         lines.append(f"| {name} | {of['median']:.1f} | {of['least']:.1f} | {of['greatest']:.1f} |")
@@ -293,36 +333,35 @@ def spread_table(title: str, values: dict[str, dict[str, float]]) -> str:
 
 def orchestration_text(name: str, result: dict[str, Any]) -> str:
     """The tables of a measurement."""
-    if name == "startup":
-        tables = [
-            spread_table(f"`mondrian up`, {kind}: seconds", values)
-            for kind, values in result.items()
-            if isinstance(values, dict)
-        ]
-        return "\n\n".join(tables)
-    totals = {
-        "under Prefect": result["prefect"],
-        "`mondrian retrain`": result["alone"],
-        "added by Prefect": result["added"],
+    if name == "throughput":
+        return spread_table(f"two workers, {result['database']}", {"runs a minute": result["runs a minute"]})
+    titles = {
+        "seconds": "a retraining: seconds",
+        "processor": "a retraining: processor seconds",
+        "parts": "parts of a run under Prefect: seconds",
+        "new workspace": "`mondrian up` in a new workspace: seconds",
+        "existing workspace": "`mondrian up` in an existing workspace: seconds",
     }
-    return "\n\n".join(
-        [
-            spread_table(f"a retraining, {result['pairs']} pairs: seconds", totals),
-            spread_table("parts of a run under Prefect: seconds", result["parts"]),
-        ]
-    )
+    return "\n\n".join(spread_table(titles[key], values) for key, values in result.items() if key in titles)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the tables of the named measurements; the default is all."""
     parser = argparse.ArgumentParser(prog="bench.orchestration", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("names", nargs="*", choices=[[], *MEASUREMENTS], metavar="NAME", help="default: all")
+    names = ("retraining", "startup", "throughput")
+    parser.add_argument("names", nargs="*", choices=[[], *names], metavar="NAME", help="default: all")
     parser.add_argument("--pairs", type=int, default=5, help="pairs, or rounds (default 5)")
+    parser.add_argument("--database", help="address of an empty PostgreSQL database, for throughput")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     options = parser.parse_args(arguments)
+    measurements: dict[str, Callable[[int], dict[str, Any]]] = {
+        "retraining": measure_retraining_overhead,
+        "startup": measure_startup,
+        "throughput": lambda rounds: measure_throughput(rounds, options.database),
+    }
     results = {}
-    for name in options.names or MEASUREMENTS:
-        results[name] = MEASUREMENTS[name](options.pairs)
+    for name in options.names or names:
+        results[name] = measurements[name](options.pairs)
         print(orchestration_text(name, results[name]), end="\n\n", flush=True)
     if options.out:
         options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

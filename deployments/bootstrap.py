@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from deployments import dead_runs, machines, prefect_setup
 from deployments.machines import Machine, WorkerPlan, machine_name, plan_workers
 from deployments.prefect_instance import POOL, ROOT, PrefectInstance, choose_port
+from deployments.prepared_deploy import PreparedDeploy
 from mondrian_core import ports
 from mondrian_core.errors import PortInUse, PrefectUnavailable
 from mondrian_core.files import read_json, require_free_space, write_json
@@ -78,15 +79,19 @@ def bring_up(
     """
     with _starting(settings) as started:
         joined = read_join_record(settings)
+        server: ManagedProcess | None = None
         if joined is not None:
             place = joined_instance(settings, joined)
         else:
             ensure_prefect_password(settings)
-            place = _ensure_server(settings, port, usual_port, started, on_message)
+            place, server = _ensure_server(settings, port, usual_port, started, on_message)
         machine = _machine(settings, joined)
         if joined is None or "data" in joined.roles:  # a server in containers has no machine that declares its flows
-            on_message("applying prefect.yaml")
-            prefect_setup.set_up_prefect(place)
+            with PreparedDeploy(place) as deploy:
+                if server is not None:
+                    _wait_until_healthy(place, server)
+                on_message("applying prefect.yaml")
+                prefect_setup.set_up_prefect(place, deploy)
         machines.set_up_machine(place, machine)
         _end_runs(settings, on_message, "Its process is gone: the machine or the worker stopped during the run.")
         _ensure_workers(place, plan_workers(machine), started, on_message)
@@ -107,7 +112,9 @@ def bring_up_server(
     """
     with _starting(settings) as started:
         ensure_prefect_password(settings)
-        return _ensure_server(settings, port, usual_port, started, on_message)
+        place, server = _ensure_server(settings, port, usual_port, started, on_message)
+        _wait_until_healthy(place, server)
+        return place
 
 
 @contextmanager
@@ -131,20 +138,20 @@ def _starting(settings: Settings) -> Iterator[list[ManagedProcess]]:
 
 def _ensure_server(
     settings: Settings, port: int | None, usual: int | None, started: list[ManagedProcess], on_message: OnMessage
-) -> PrefectInstance:
+) -> tuple[PrefectInstance, ManagedProcess]:
+    """The server's address and its process, which may still be starting."""
     _stop_processes_with_old_password(settings)
     known = recorded_processes(settings)
     address = recorded_port(settings)
     if address is not None and any(process.name == SERVER and process.alive for process in known):
         place = PrefectInstance(settings, address)
-        _wait_until_healthy(place, next(process for process in known if process.name == SERVER))
         if port not in (None, address):
             raise PrefectUnavailable(
                 f"The Prefect server of this workspace already runs at {place.ui}.",
                 "Omit --port to use it, or stop it with `mondrian down` first.",
             )
         on_message(f"the Prefect server already runs at {place.ui}")
-        return place
+        return place, next(process for process in known if process.name == SERVER)
     left = [process for process in known if process.alive]  # a worker that waits for the old address
     place = PrefectInstance(settings, _reusable_port(address, port, left) or choose_port(port, usual=usual))
     where = f"{place.ui}{', the address that its worker waits for' if left else ''}"
@@ -155,8 +162,7 @@ def _ensure_server(
     )
     started.append(server)
     _record(place, [*left, server])
-    _wait_until_healthy(place, server)
-    return place
+    return place, server
 
 
 def _reusable_port(address: int | None, wanted: int | None, left: list[ManagedProcess]) -> int | None:

@@ -97,6 +97,8 @@ class PrefectInstance:
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+            # events wait for a database that is being restarted: 60 times five seconds instead of five times
+            "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_MAX_FLUSH_RETRIES": "60",
             # the server deletes old runs with their logs, pages and states; what they decided is in the registry
             "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
             "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(KEPT_RUN_DAYS * 86_400),
@@ -105,6 +107,8 @@ class PrefectInstance:
             "PREFECT_WORKER_QUERY_SECONDS": "2",
             # a server that is unreachable for minutes must not end the worker or lose the end of a run
             "PREFECT_CLIENT_MAX_RETRIES": "8",
+            # the answers of a server whose database is being restarted, and of a proxy whose server is
+            "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500,504",
             "PREFECT_CLI_PROMPT": "false",
         }
 

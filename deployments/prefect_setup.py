@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +11,7 @@ import yaml
 
 from deployments.automations import apply_automations, declared_automations
 from deployments.prefect_instance import ACCELERATOR_LIMIT, POOL, ROOT, PrefectInstance
+from deployments.prepared_deploy import PreparedDeploy
 from mondrian_core.domain_events import EventServer, begin_relay, relay_now
 from mondrian_core.errors import PrefectUnavailable
 from mondrian_core.rollout import update_rollout_schedule
@@ -49,7 +48,7 @@ def prefect_client(place: PrefectInstance) -> SyncPrefectClient:
     return SyncPrefectClient(api=place.api, auth_string=place.auth, httpx_settings={"trust_env": False})
 
 
-def set_up_prefect(place: PrefectInstance) -> None:
+def set_up_prefect(place: PrefectInstance, deploy: PreparedDeploy) -> None:
     """Create or correct the work pool and its queues, apply prefect.yaml and the automations, and send waiting events.
 
     Raises:
@@ -59,7 +58,7 @@ def set_up_prefect(place: PrefectInstance) -> None:
     with prefect_client(place) as client:
         _ensure_pool(client)
         _ensure_queues(client)
-        deploy_all(place)
+        deploy.apply()
         _drop_removed_schedules(client)
         _remove_obsolete_limits(client)
         _remove_former_deployments(client)
@@ -142,26 +141,6 @@ def _has_unfinished_runs(client: SyncPrefectClient, deployment: UUID) -> bool:
     chosen = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
     runs = FlowRunFilter(state=FlowRunFilterState(type=unfinished))
     return bool(client.read_flow_runs(flow_run_filter=runs, deployment_filter=chosen, limit=1))
-
-
-def deploy_all(place: PrefectInstance) -> None:
-    """Run `prefect deploy --all` in the folder of prefect.yaml.
-
-    Prefect fills in the variables that it knows, so MONDRIAN_CHECKOUT must not be one of them yet.
-    """
-    environment = {name: value for name, value in place.environment().items() if name != "MONDRIAN_CHECKOUT"}
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-        cwd=ROOT,
-        text=True,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode:
-        output = " ".join((done.stdout + done.stderr).split())[-600:]
-        raise PrefectUnavailable(f"prefect.yaml could not be applied: {output}", "Fix it and run `mondrian up` again.")
 
 
 def declared_deployments() -> list[dict[str, Any]]:

@@ -11,14 +11,8 @@ from pydantic import Field
 from flows.parameters import Port, TrafficShare
 from tasks.reporting import fail_without_traceback
 from tasks.run_context import settings_from_parameters
-from tasks.service import (
-    WARNED,
-    ServeOptions,
-    ensure_service_task,
-    service_smoke_task,
-    stop_service_on_exit,
-    wait_for_service_exit,
-)
+from tasks.service import WARNED, ensure_service_task, service_smoke_task, stop_service_on_exit, wait_for_service_exit
+from tasks.service_record import ServeOptions
 
 
 @flow(name="serve")

@@ -138,6 +138,13 @@ class Settings(BaseSettings):
         return self.machine or host[:40].strip("-") or "mondrian"
 
     @property
+    def shared_root(self) -> str | None:
+        """Where datasets, runs and checkpoints are published: a URL, or an absolute folder; None: nowhere."""
+        if self.shared is None:
+            return None
+        return _url_from_path(self.shared) or str(self.shared.expanduser().resolve())
+
+    @property
     def overlooked_registry(self) -> Path | None:
         """The folder `adapters` of the checkout or the current folder, if it has advisors and the default has none."""
         if self.adapters is not None or _has_subfolders(self.adapters_root):

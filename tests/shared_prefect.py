@@ -203,7 +203,13 @@ class SharedPrefect:
         return self.running.place
 
     def add_machine(
-        self, name: str, roles: Sequence[str] = ("accelerator",), more: Mapping[str, str] | None = None
+        self,
+        name: str,
+        roles: Sequence[str] = ("accelerator",),
+        more: Mapping[str, str] | None = None,
+        *,
+        address: str | None = None,
+        profile: str = "",
     ) -> SharedMachine:
         """Start one more machine: `mondrian join` from its own checkout, home and workspace.
 
@@ -211,6 +217,8 @@ class SharedPrefect:
             name: of the machine, and of its folder.
             roles: of the machine.
             more: further environment variables of its shell.
+            address: under which it reaches the server; None: the server's own.
+            profile: Prefect's profiles.toml in its home.
         """
         folder = self.folder / name
         for source in SOURCES:
@@ -240,7 +248,12 @@ class SharedPrefect:
         password = folder / "auth-string"
         password.write_text(self.place.auth)
         chosen = [word for role in roles for word in ("--role", role)]
-        machine.run("join", self.place.ui, "--name", name, "--auth-file", str(password), "--no-service", *chosen)
+        if profile:
+            machine.home.mkdir()
+            (machine.home / "profiles.toml").write_text(profile)
+        machine.run(
+            "join", address or self.place.ui, "--name", name, "--auth-file", str(password), "--no-service", *chosen
+        )
         return machine
 
     def stop_machines(self) -> None:

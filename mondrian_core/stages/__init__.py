@@ -99,7 +99,7 @@ def check_run_prerequisites(context: StageContext) -> None:
     from mondrian_core.models.base_model import resolve_base_path
 
     context.registry.require_writable()
-    context.store().advisor(context.advisor)
+    context.advisor_prompt()
     resolve_base_path(context.base_model)
 
 

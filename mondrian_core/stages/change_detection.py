@@ -16,7 +16,7 @@ from mondrian_core.prompts import prompt_digest
 from mondrian_core.recipe_choice import choose_recipe_for
 from mondrian_core.retraining_runs import retraining_lock_of
 from mondrian_core.software_identity import training_code_digest, training_packages
-from mondrian_core.stages.context import StageContext
+from mondrian_core.stages.context import INPUTS_FILE, StageContext
 from mondrian_core.stages.summaries import LinkSummary, read_stage_summary
 
 DIGESTED_FIELDS = ("sha256", "origin", "scores", "comments", "overall_grade", "corrects")  # of a linked record
@@ -65,6 +65,8 @@ def training_inputs_digest(context: StageContext) -> str | None:
         linked = read_stage_summary(context, "link", LinkSummary)
     except NothingToDo:
         return None
+    if not Path(linked.manifest).is_file() and (context.run_folder / INPUTS_FILE).is_file():
+        return str(read_json(context.run_folder / INPUTS_FILE)["training_inputs"])
     used = read_json(Path(linked.manifest))["used"]
     material = {
         "critiques": sorted(
@@ -72,7 +74,7 @@ def training_inputs_digest(context: StageContext) -> str | None:
         ),
         "base": base_fingerprint(context.base_model),
         "recipe": context.recipe.digest,
-        "prompt": prompt_digest(context.store().advisor(context.advisor)),
+        "prompt": prompt_digest(context.advisor_prompt()),
         "code": training_code_digest(),
         "packages": training_packages(),
     }

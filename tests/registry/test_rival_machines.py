@@ -17,9 +17,7 @@ from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
 from tests.registry.conftest import manifest, write_adapter
-from tests.registry.test_remote_advisor_store import history_is_true, server, url
-
-__all__ = ["server", "url"]  # fixtures
+from tests.registry.test_remote_advisor_store import history_is_true
 from tests.waiting import LIMIT_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
