@@ -24,6 +24,7 @@ from tasks.service_record import recorded_service
 from tests.service_units.supervision import Supervisor, command_of_agent, kill, supervised
 from tests.waiting import wait_until
 
+FOUND = "Running: "  # a unit has found its part
 ODD = "Föto % $HOME & \"two\" 'one' 写真"
 
 
@@ -142,8 +143,9 @@ def _survive_a_kill_of_the_unit(
     keeper: Supervisor, parts: dict[str, Callable[[], ManagedProcess | None]], running: dict[str, ManagedProcess]
 ) -> None:
     """A kill of what launchd started: its next start finds the part running, and interrupts nothing."""
-    starts = dict(keeper.starts)
+    starts, found = dict(keeper.starts), {part: keeper.said(part).count(FOUND) for part in parts}
     for part in parts:
         kill(wait_until(partial(keeper.pid, part), f"the unit of the {part}"))
     wait_until(lambda: all(keeper.starts[part] > starts[part] for part in parts), "the units' next starts")
+    wait_until(lambda: all(keeper.said(part).count(FOUND) > found[part] for part in parts), "the units to find them")
     assert {part: wait_until(find, part) for part, find in parts.items()} == running
