@@ -31,7 +31,7 @@ class ServedPage:
     @property
     def url(self) -> str:
         """The page's URL; it answers while the service runs."""
-        return f"{self.address}{self.path}"
+        return f"{self.address}{quote(self.path, safe='/%')}"
 
     @property
     def text(self) -> str:
