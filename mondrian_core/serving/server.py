@@ -22,7 +22,13 @@ from mondrian_core.serving.critique.active_adapters import ActiveAdapters, requi
 from mondrian_core.serving.critique.adapter_smoke_check import AdapterSmokeCheck
 from mondrian_core.serving.critique.adapter_source import ServedAdapter, find_adapter_source
 from mondrian_core.serving.critique.routing import ModelMode, RoutingPolicy, resolve_model_mode, startup_notices
-from mondrian_core.serving.critique.store_follower import StoreFollower
+from mondrian_core.serving.critique.store_follower import (
+    FETCH_RUNS_SECONDS,
+    FOLLOW_SECONDS,
+    ChampionUpdates,
+    RunUpdates,
+    StoreFollower,
+)
 from mondrian_core.serving.critique.strategies import all_strategies
 from mondrian_core.serving.engine.supervisor import ModelProcess, ModelProcessLimits, model_command
 from mondrian_core.serving.http import json_log
@@ -39,6 +45,7 @@ from mondrian_core.serving.jobs.observation_publisher import ObservationPublishe
 from mondrian_core.serving.jobs.rollback_guard import RollbackGuard
 from mondrian_core.serving.jobs.worker import JobWorker
 from mondrian_core.settings import AnalysisMode, Settings
+from mondrian_core.shared_storage.publication import open_shared
 from mondrian_core.store import Job, Store
 
 MODEL_MODES: tuple[ModelMode, ...] = ("base", "fine_tuned", "ab_test")
@@ -199,10 +206,6 @@ def build_service(
         on_finished=on_finished,
         listen=listen,
     )
-    follower = None
-    if registry.url is not None:
-        observations = ObservationPublisher(store, adapters)
-        follower = StoreFollower(registry, adapters.known_advisors, observations.publish, listen)
     if policy.model_mode != "base":  # there, requests that name no mode use no adapter
         worker.warm_up = AdapterWarmUp(adapters, model, smoke_check.advisors, listen)
     return Service(
@@ -220,10 +223,28 @@ def build_service(
         pixel_files=pixel_files,
         base=settings.base,
         recording=BackgroundRecording(store, settings.root, settings.max_pixels),
-        follower=follower,
+        followers=_followers(settings, registry, adapters, store, listen),
         event_relay=event_relay,
         token=settings.service_token,
     )
+
+
+def _followers(
+    settings: Settings, registry: Registry, adapters: ActiveAdapters, store: Store, listen: EventListener
+) -> tuple[StoreFollower, ...]:
+    """What follows other machines; nothing for a registry in a folder and without shared storage."""
+    found = []
+    if registry.url is not None:
+        champions = ChampionUpdates(registry, adapters.known_advisors)
+        observations = ObservationPublisher(store, adapters)
+        found += [
+            StoreFollower(champions.update, "The registry", FOLLOW_SECONDS, listen),
+            StoreFollower(observations.publish, "The log of a rollout", FOLLOW_SECONDS, listen),
+        ]
+    if (storage := open_shared(settings.shared_root)) is not None:
+        runs = RunUpdates(storage, settings.root, listen)
+        found.append(StoreFollower(runs.update, "Shared storage", FETCH_RUNS_SECONDS, listen))
+    return tuple(found)
 
 
 def _adapters(
