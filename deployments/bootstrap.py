@@ -223,7 +223,9 @@ def _machine(settings: Settings, joined: JoinRecord | None) -> Machine:
     roles = joined.roles if joined else settings.roles
     shared = ""
     if settings.shared is not None or (joined and "accelerator" in roles):
-        shared = read_shared_id(require_shared_folder(settings.shared), create="data" in roles)
+        root = settings.shared_root or ""
+        folder = "://" not in root
+        shared = read_shared_id(require_shared_folder(settings.shared), create="data" in roles) if folder else root
     return Machine(
         name=joined.machine if joined else machine_name(settings),
         roles=roles,
