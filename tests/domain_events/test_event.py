@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import threading
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-from mondrian_core.domain_events import ADAPTER_PROMOTED, DRIFT_DETECTED, EVENT_NAMES, DomainEvent, EventServer
+from mondrian_core.domain_events import (
+    ADAPTER_PROMOTED,
+    DRIFT_DETECTED,
+    EVENT_NAMES,
+    DomainEvent,
+    EventServer,
+    event_server,
+)
 from mondrian_core.domain_events.event import MAX_TEXT
 from mondrian_core.errors import BadInput, PrefectUnavailable
 from mondrian_core.ports import find_free_port
@@ -60,6 +69,26 @@ def test_a_long_reason_is_cut() -> None:
 def test_an_unknown_name_or_advisor_is_refused(changes: dict[str, str]) -> None:
     with pytest.raises(BadInput):
         make_event(**changes)
+
+
+def test_a_busy_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [503, 503, 200]
+
+    class Busy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(answers.pop(0))
+            self.end_headers()
+            self.wfile.write(b'{"value": 7}')
+
+        def log_message(self, *words: object) -> None:
+            """Silent."""
+
+    monkeypatch.setattr(event_server, "BUSY_PAUSES", (0.0, 0.0))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert EventServer(f"http://127.0.0.1:{server.server_port}/api").read_variable("x") == 7
+        server.shutdown()
+    assert answers == []
 
 
 def test_a_server_that_does_not_answer_is_named_and_stops_no_flow() -> None:

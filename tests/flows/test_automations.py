@@ -195,8 +195,9 @@ def receiving_webhook() -> Iterator[tuple[str, list[Any]]]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/", received
-    server.shutdown()
+    with server:
+        yield f"http://127.0.0.1:{server.server_port}/", received
+        server.shutdown()
 
 
 def test_any_notification_block_gets_every_event(
