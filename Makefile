@@ -50,6 +50,8 @@ figures: $(ready)  ## make the tables of docs/experiments again, which takes lon
 test: $(ready)  ## run every test
 	@$(pytest) $(ARGS) </dev/null
 
+# these tests never wait, and each worker takes many seconds to import all of them
+quick: WORKERS := 2
 quick: $(ready)  ## run the fast unit tests (under a minute)
 	@$(pytest) -q -m "unit and not slow and not soak" $(ARGS) </dev/null
 

@@ -60,17 +60,22 @@ def apply_automations(client: SyncPrefectClient, declared: Sequence[AutomationCo
         if found is None:
             client.create_automation(wanted)
         elif _content(found) != _content(wanted):
-            client.update_automation(found.id, wanted.model_copy(update={"enabled": found.enabled}))
+            client.update_automation(found.id, _update_body(wanted, enabled=found.enabled))
     for obsolete in present.values():
         client.delete_automation(obsolete.id)
 
 
 def _content(automation: AutomationCore) -> dict[str, Any]:
     """What the code decides; the switch is the user's."""
+    return _update_body(automation, enabled=True).model_dump(mode="json")
+
+
+def _update_body(automation: AutomationCore, *, enabled: bool) -> AutomationCore:
+    """The automation as the API takes it in an update: without owner and ID, and with every default written out."""
     from prefect.events.schemas.automations import AutomationCore
 
-    values = automation.model_dump(mode="json", exclude={"enabled", "owner_resource", "id", "created", "updated"})
-    return AutomationCore.model_validate(values).model_dump(mode="json", exclude={"enabled", "owner_resource"})
+    values = automation.model_dump(mode="json", exclude={"owner_resource", "id", "created", "updated"})
+    return AutomationCore.model_validate({**values, "enabled": enabled})
 
 
 def _automation(name: str, description: str, **values: Any) -> AutomationCore:
@@ -128,18 +133,17 @@ def _rollback_automation(client: SyncPrefectClient) -> AutomationCore:
     )
 
 
-Notification = Callable[[str, str, str], "RunDeployment | SendNotification"]  # title, message, link: templates
+Notification = Callable[
+    [str, str, str], "RunDeployment | SendNotification"
+]  # title, message, link: expressions of Jinja
 
 
 def _event_notifications(notify: Notification) -> AutomationCore:
-    payload = "event.payload"
     return _automation(
         "notify about adapters, data and service",
         "A notification for each domain event; MONDRIAN_NOTIFICATIONS chooses how.",
         trigger=_on(*EVENT_NAMES),
-        actions=[
-            notify(f"{{{{ {payload}.title }}}}", f"{{{{ {payload}.reason }}}}", f"{{{{ {payload}.link or '' }}}}")
-        ],
+        actions=[notify("event.payload.title", "event.payload.reason", "event.payload.link")],
     )
 
 
@@ -159,7 +163,7 @@ def _failure_notifications(notify: Notification, flows: Sequence[str]) -> Automa
             },
             for_each={"prefect.resource.id"},
         ),
-        actions=[notify("{{ flow.name }}: the run failed.", "{{ flow_run.state.message }}", "{{ flow_run|ui_url }}")],
+        actions=[notify("flow.name ~ ': the run failed.'", "flow_run.state.message", "flow_run|ui_url")],
     )
 
 
@@ -168,12 +172,21 @@ def _notification(client: SyncPrefectClient, notifications: str) -> Notification
     from prefect.events.actions import SendNotification
 
     if notifications == DESKTOP_NOTIFICATIONS:
+        # Prefect appends `| tojson` to a lone expression, which binds tighter than any operator: hence the brackets.
         return lambda title, message, link: _run(
-            client, NOTIFY, parameters={"title": title, "message": message, "link": link}
+            client,
+            NOTIFY,
+            parameters={
+                "title": f"{{{{ ({title}) }}}}",
+                "message": f"{{{{ ({message}) }}}}",
+                "link": f"{{{{ ({link}) }}}}",
+            },
         )
     block = _notification_block(client, notifications)
     return lambda title, message, link: SendNotification(
-        block_document_id=block, subject=title, body=f"{message}\n{link}"
+        block_document_id=block,
+        subject=f"{{{{ {title} }}}}",
+        body=f"{{{{ ({message}) or '' }}}}\n{{{{ ({link}) or '' }}}}",
     )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from filelock import FileLock, Timeout
 from deployments import dead_runs, machines, prefect_setup
 from deployments.machines import Machine, WorkerPlan, machine_name, plan_workers
 from deployments.prefect_instance import POOL, ROOT, PrefectInstance, choose_port
+from deployments.prepared_deploy import PreparedDeploy
 from mondrian_core import ports
 from mondrian_core.errors import PortInUse, PrefectUnavailable
 from mondrian_core.files import read_json, require_free_space, write_json
@@ -36,6 +38,7 @@ from mondrian_core.prefect_server import (
     read_join_record,
 )
 from mondrian_core.settings import Settings
+from mondrian_core.shared_training import read_shared_id, require_shared_folder
 from tasks import liveness, processes
 from tasks.processes import ManagedProcess
 
@@ -74,27 +77,56 @@ def bring_up(
         PortInUse: `port` is given and in use.
         PrefectUnavailable: server or worker did not start; the processes of this call have been stopped.
     """
+    with _starting(settings) as started:
+        joined = read_join_record(settings)
+        server: ManagedProcess | None = None
+        if joined is not None:
+            place = joined_instance(settings, joined)
+        else:
+            ensure_prefect_password(settings)
+            place, server = _ensure_server(settings, port, usual_port, started, on_message)
+        machine = _machine(settings, joined)
+        if joined is None or "data" in joined.roles:  # a server in containers has no machine that declares its flows
+            with PreparedDeploy(place) as deploy:
+                if server is not None:
+                    _wait_until_healthy(place, server)
+                on_message("applying prefect.yaml")
+                prefect_setup.set_up_prefect(place, deploy)
+        machines.set_up_machine(place, machine)
+        _end_runs(settings, on_message, "Its process is gone: the machine or the worker stopped during the run.")
+        _ensure_workers(place, plan_workers(machine), started, on_message)
+        return RunningPrefect(place, tuple(recorded_processes(settings)), tuple(started))
+
+
+def bring_up_server(
+    settings: Settings,
+    *,
+    port: int | None = None,
+    usual_port: int | None = None,
+    on_message: OnMessage = ignore_message,
+) -> PrefectInstance:
+    """Start the server alone, or find it running.
+
+    Raises:
+        NoWorkspace, DiskFull, PortInUse, PrefectUnavailable: as `bring_up`.
+    """
+    with _starting(settings) as started:
+        ensure_prefect_password(settings)
+        place, server = _ensure_server(settings, port, usual_port, started, on_message)
+        _wait_until_healthy(place, server)
+        return place
+
+
+@contextmanager
+def _starting(settings: Settings) -> Iterator[list[ManagedProcess]]:
+    """Start processes, which are put into the list, while no other command does; after an error they are stopped."""
     settings.require_workspace()
     require_free_space(settings.root)
     home = create_prefect_home(settings)
     started: list[ManagedProcess] = []
     try:
         with FileLock(home / "up.lock", timeout=120):
-            joined = read_join_record(settings)
-            if joined is not None:
-                place = joined_instance(settings, joined)
-                machine = _machine(settings, joined)
-                machines.set_up_machine(place, machine)
-            else:
-                ensure_prefect_password(settings)
-                place = _ensure_server(settings, port, usual_port, started, on_message)
-                machine = _machine(settings, None)
-                on_message("applying prefect.yaml")
-                prefect_setup.set_up_prefect(place)
-                machines.set_up_machine(place, machine)
-            _end_runs(settings, on_message, "Its process is gone: the machine or the worker stopped during the run.")
-            _ensure_workers(place, plan_workers(machine), started, on_message)
-            return RunningPrefect(place, tuple(recorded_processes(settings)), tuple(started))
+            yield started
     except Timeout:
         raise PrefectUnavailable(
             "Another command is starting Prefect for this workspace.", "Wait until it has finished and try again."
@@ -106,20 +138,20 @@ def bring_up(
 
 def _ensure_server(
     settings: Settings, port: int | None, usual: int | None, started: list[ManagedProcess], on_message: OnMessage
-) -> PrefectInstance:
+) -> tuple[PrefectInstance, ManagedProcess]:
+    """The server's address and its process, which may still be starting."""
     _stop_processes_with_old_password(settings)
     known = recorded_processes(settings)
-    address = _recorded_port(settings)
+    address = recorded_port(settings)
     if address is not None and any(process.name == SERVER and process.alive for process in known):
         place = PrefectInstance(settings, address)
-        _wait_until_healthy(place, next(process for process in known if process.name == SERVER))
         if port not in (None, address):
             raise PrefectUnavailable(
                 f"The Prefect server of this workspace already runs at {place.ui}.",
                 "Omit --port to use it, or stop it with `mondrian down` first.",
             )
         on_message(f"the Prefect server already runs at {place.ui}")
-        return place
+        return place, next(process for process in known if process.name == SERVER)
     left = [process for process in known if process.alive]  # a worker that waits for the old address
     place = PrefectInstance(settings, _reusable_port(address, port, left) or choose_port(port, usual=usual))
     where = f"{place.ui}{', the address that its worker waits for' if left else ''}"
@@ -130,8 +162,7 @@ def _ensure_server(
     )
     started.append(server)
     _record(place, [*left, server])
-    _wait_until_healthy(place, server)
-    return place
+    return place, server
 
 
 def _reusable_port(address: int | None, wanted: int | None, left: list[ManagedProcess]) -> int | None:
@@ -189,9 +220,17 @@ def joined_instance(settings: Settings, joined: JoinRecord) -> PrefectInstance:
 
 def _machine(settings: Settings, joined: JoinRecord | None) -> Machine:
     """This machine, for its server."""
-    if joined is not None:
-        return Machine(name=joined.machine, roles=joined.roles, joined=True, several=True)
-    return Machine(name=machine_name(settings), roles=settings.roles, several=settings.prefect_host is not None)
+    roles = joined.roles if joined else settings.roles
+    shared = ""
+    if settings.shared_folder is not None or (joined and "accelerator" in roles):
+        shared = read_shared_id(require_shared_folder(settings.shared), create="data" in roles)
+    return Machine(
+        name=joined.machine if joined else machine_name(settings),
+        roles=roles,
+        joined=joined is not None,
+        several=bool(shared),
+        shared=shared,
+    )
 
 
 def _ensure_workers(
@@ -340,14 +379,15 @@ def recorded_processes(settings: Settings) -> list[ManagedProcess]:
     return [process for process in found if process is not None]
 
 
-def _recorded_port(settings: Settings) -> int | None:
+def recorded_port(settings: Settings) -> int | None:
+    """Port of the server that was started last; None when none is recorded."""
     port = _read_record(settings).get("port")
     return port if isinstance(port, int) else None
 
 
 def _recorded_place(settings: Settings) -> PrefectInstance | None:
     """The server that was joined, or else started last."""
-    joined, port = read_join_record(settings), _recorded_port(settings)
+    joined, port = read_join_record(settings), recorded_port(settings)
     if joined is not None:
         return joined_instance(settings, joined)
     return PrefectInstance(settings, port) if port is not None else None

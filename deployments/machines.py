@@ -8,8 +8,6 @@ belongs to the workspace that it answers for.
 
 from __future__ import annotations
 
-import re
-import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -81,7 +79,7 @@ def plan_workers(machine: Machine) -> list[WorkerPlan]:
 
 
 def machine_name(settings: Settings, given: str | None = None) -> str:
-    """The name of this machine: `given`, else MONDRIAN_MACHINE, else from the name of the host.
+    """The name of this machine: `given`, else `Settings.machine_name`.
 
     Raises:
         BadInput: `given` is not a valid name.
@@ -90,23 +88,43 @@ def machine_name(settings: Settings, given: str | None = None) -> str:
         raise BadInput(
             f"'{given}' is not a valid name of a machine.", "Use up to 40 of the characters a-z, 0-9 and -, such as m2."
         )
-    host = re.sub(r"[^a-z0-9]+", "-", socket.gethostname().partition(".")[0].lower()).strip("-")[:40].strip("-")
-    return given or settings.machine or host or "mondrian"
+    return given or settings.machine_name
 
 
 def set_up_machine(place: PrefectInstance, machine: Machine) -> None:
     """Register a machine; where it has joined and serves, with a queue and deployments of its own service.
 
     Raises:
-        BadInput: another machine has the role `data` already.
+        BadInput: another machine has the role `data` already, or shares another folder.
         PrefectUnavailable: the server has no pool or deployments yet.
     """
     with prefect_client(place) as client:
+        _require_same_folder(client, machine)
         register_machine(client, machine)
         if machine.joined and "serving" in machine.roles:
             ensure_queue(client, machine.serving_queue, QUEUES["serving"])
             for source, own in serving_deployments(machine.name).items():
                 _copy_deployment(client, source, own, machine)
+
+
+def _require_same_folder(client: SyncPrefectClient, machine: Machine) -> None:
+    """Refuse an accelerator that exchanges trainings through another folder than the data machine.
+
+    Raises:
+        BadInput: it does, or the data machine shares none.
+    """
+    data = next((other for other in registered_machines(client) if "data" in other.roles), None)
+    if data is None or not machine.shared or data.name == machine.name or data.shared == machine.shared:
+        return
+    if not data.shared:
+        raise BadInput(
+            f"The data machine '{data.name}' shares no folder, so it can't hand out trainings.",
+            f"Set MONDRIAN_SHARED on '{data.name}' and run `mondrian down` and `mondrian up` there.",
+        )
+    raise BadInput(
+        f"The shared folder of this machine is not the one of the data machine '{data.name}': it belongs to others.",
+        f"Set MONDRIAN_SHARED to the folder that '{data.name}' shares, as this machine sees it.",
+    )
 
 
 def serving_deployments(name: str) -> dict[str, str]:

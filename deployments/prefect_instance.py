@@ -20,6 +20,7 @@ HOST = "127.0.0.1"
 EVERY_INTERFACE = "0.0.0.0"  # only where MONDRIAN_PREFECT_HOST says that other machines come
 ALLOWED_HOSTS = (HOST, "localhost")  # accepted Host headers
 DEFAULT_PORT = 4200
+KEPT_RUN_DAYS = 90  # flow runs in Prefect's database
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,18 @@ class PrefectInstance:
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+            # events wait for a database that is being restarted: 60 times five seconds instead of five times
+            "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_MAX_FLUSH_RETRIES": "60",
+            # the server deletes old runs with their logs, pages and states; what they decided is in the registry
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(KEPT_RUN_DAYS * 86_400),
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "20",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "PREFECT_WORKER_QUERY_SECONDS": "2",
             # a server that is unreachable for minutes must not end the worker or lose the end of a run
             "PREFECT_CLIENT_MAX_RETRIES": "8",
+            # the answers of a server whose database is being restarted, and of a proxy whose server is
+            "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500,504",
             "PREFECT_CLI_PROMPT": "false",
         }
 
@@ -116,6 +124,8 @@ class PrefectInstance:
             "MONDRIAN_ADAPTERS": str(settings.adapters_root),
             "MONDRIAN_BASE_MODEL": settings.base,
             "MONDRIAN_ROLES": ",".join(settings.roles),
+            **({"MONDRIAN_SHARED": str(settings.shared)} if settings.shared else {}),
+            "MONDRIAN_MACHINE": settings.machine_name,
             "MONDRIAN_CHECKOUT": str(ROOT),  # prefect.yaml's pull step: each worker runs its own checkout
             # the interpreter's folder first, so that a worker finds `prefect` without an activated environment
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),

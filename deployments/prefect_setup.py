@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +11,7 @@ import yaml
 
 from deployments.automations import apply_automations, declared_automations
 from deployments.prefect_instance import ACCELERATOR_LIMIT, POOL, ROOT, PrefectInstance
+from deployments.prepared_deploy import PreparedDeploy
 from mondrian_core.domain_events import EventServer, begin_relay, relay_now
 from mondrian_core.errors import PrefectUnavailable
 from mondrian_core.rollout import update_rollout_schedule
@@ -23,11 +22,15 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 QUEUES = {"control": 1, "serving": 2, "data": 5, "accelerator": 10}  # priority: the lower number goes first
+WORKER_TIMEOUT_SECONDS = 180.0  # it takes two seconds on an idle machine
 ZOMBIE_AUTOMATION = "mondrian: runs whose process died"
 # A run must not change anything about its process. Prefect's own template lets the creator of a run choose command,
 # environment and folder. `env` must be absent rather than empty: Prefect merges a run's `env` into an existing one.
+# `command`: without one the worker starts Prefect twice, first to prepare a folder for the run and then to run it
+# (docs/decisions/0144). A run begins a session of its own, so that what ends the worker's group doesn't end the run.
+RUN_COMMAND = """python -c "import os, runpy; os.setsid(); runpy.run_module('prefect.engine', run_name='__main__')\""""
 JOB_TEMPLATE: dict[str, Any] = {
-    "job_configuration": {"stream_output": True},
+    "job_configuration": {"stream_output": True, "command": RUN_COMMAND},
     "variables": {"type": "object", "properties": {}, "additionalProperties": False},
 }
 # Names of earlier releases, with the flow that tells them from a user's deployment of the same name.
@@ -35,6 +38,7 @@ FORMER_DEPLOYMENTS = {
     "evaluate/manual": "flows/evaluate.py:evaluate_flow",
     "synthesize/manual": "flows/synthesize.py:synthesize_flow",
 }
+ACTIVE_STATES = ("PENDING", "RUNNING", "CANCELLING", "PAUSED")
 
 
 def prefect_client(place: PrefectInstance) -> SyncPrefectClient:
@@ -44,7 +48,7 @@ def prefect_client(place: PrefectInstance) -> SyncPrefectClient:
     return SyncPrefectClient(api=place.api, auth_string=place.auth, httpx_settings={"trust_env": False})
 
 
-def set_up_prefect(place: PrefectInstance) -> None:
+def set_up_prefect(place: PrefectInstance, deploy: PreparedDeploy) -> None:
     """Create or correct the work pool and its queues, apply prefect.yaml and the automations, and send waiting events.
 
     Raises:
@@ -54,7 +58,7 @@ def set_up_prefect(place: PrefectInstance) -> None:
     with prefect_client(place) as client:
         _ensure_pool(client)
         _ensure_queues(client)
-        deploy_all(place)
+        deploy.apply()
         _drop_removed_schedules(client)
         _remove_obsolete_limits(client)
         _remove_former_deployments(client)
@@ -139,26 +143,6 @@ def _has_unfinished_runs(client: SyncPrefectClient, deployment: UUID) -> bool:
     return bool(client.read_flow_runs(flow_run_filter=runs, deployment_filter=chosen, limit=1))
 
 
-def deploy_all(place: PrefectInstance) -> None:
-    """Run `prefect deploy --all` in the folder of prefect.yaml.
-
-    Prefect fills in the variables that it knows, so MONDRIAN_CHECKOUT must not be one of them yet.
-    """
-    environment = {name: value for name, value in place.environment().items() if name != "MONDRIAN_CHECKOUT"}
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-        cwd=ROOT,
-        text=True,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode:
-        output = " ".join((done.stdout + done.stderr).split())[-600:]
-        raise PrefectUnavailable(f"prefect.yaml could not be applied: {output}", "Fix it and run `mondrian up` again.")
-
-
 def declared_deployments() -> list[dict[str, Any]]:
     """The deployments of prefect.yaml, with their full name under "full_name"."""
     values = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -182,7 +166,9 @@ def _drop_removed_schedules(client: SyncPrefectClient) -> None:
                 client.delete_deployment_schedule(deployment.id, schedule.id)
 
 
-def wait_for_worker(place: PrefectInstance, name: str, patience: float = 60.0, log: Path | str | None = None) -> None:
+def wait_for_worker(
+    place: PrefectInstance, name: str, patience: float = WORKER_TIMEOUT_SECONDS, log: Path | str | None = None
+) -> None:
     """Wait until the worker reports to the server, for at most `patience` seconds.
 
     Args:

@@ -36,7 +36,14 @@ class DoctorCheck:
 
 def run_doctor_checks(settings: Settings, api: str | None = None) -> list[DoctorCheck]:
     """All checks, in the order in which the commands need them."""
-    return [_machine(), _disk(settings), _base(settings), *_database(settings), *_prefect(settings, api)]
+    return [
+        _machine(),
+        _disk(settings),
+        _base(settings),
+        *_database(settings),
+        *_prefect(settings, api),
+        *_units(settings),
+    ]
 
 
 def _machine() -> DoctorCheck:
@@ -105,13 +112,14 @@ def _advisor(counts: AdvisorCounts) -> DoctorCheck:
 
 
 def prefect_api_url(settings: Settings, given: str | None = None) -> str | None:
-    """URL of the Prefect API: `given`, otherwise PREFECT_API_URL, otherwise the server that `mondrian up` started."""
-    return given or settings.prefect_api or recorded_api_url(settings)
+    """URL of the Prefect API: `given`, the server that was joined, PREFECT_API_URL, or what `mondrian up` started."""
+    joined = read_join_record(settings)
+    return given or (joined and joined.api_url) or settings.prefect_api or recorded_api_url(settings)
 
 
 def _authentication(settings: Settings, address: str) -> tuple[str, str] | None:
     """User and password for the API: from the environment; otherwise the workspace's, only for its own server."""
-    auth = settings.prefect_auth
+    auth = None if read_join_record(settings) else settings.prefect_auth
     if auth is None and address == recorded_api_url(settings):
         auth = read_auth_string(settings) if is_server_of(settings, address.removesuffix("/api")) else None
     user, _, password = (auth or "").partition(":")
@@ -171,6 +179,25 @@ def _worker(settings: Settings, client: Any) -> DoctorCheck:
         f"no worker{whose} is online in pool {POOL}",
         f"Run `mondrian up`, or `mondrian prefect worker start --pool {POOL}`." if not joined else "Run `mondrian up`.",
     )
+
+
+def _units(settings: Settings) -> list[DoctorCheck]:
+    """The services at login, if there are any; also when workspace or program have moved since."""
+    from mondrian_core.service_units import installed_here, unit_states
+
+    found = installed_here(settings)
+    if found is None:
+        return [DoctorCheck("services at login", None, "not installed", "`mondrian install-service` installs them.")]
+    supervisor, installed = found
+    if not installed.program.exists():
+        text = f"{supervisor.name} starts {installed.program}, which is gone"
+        return [DoctorCheck("services at login", False, text, "Run `mondrian install-service` again.")]
+    states = unit_states(supervisor, installed)
+    words = {True: "runs", False: "is stopped", None: "unknown"}
+    finding = "; ".join(f"{state.name} {words[state.running]}" for state in states)
+    stopped = [state for state in states if state.running is not True]
+    advice = "`mondrian up` starts them; their logs: docs/unattended.md."
+    return [DoctorCheck("services at login", not stopped, finding, advice)]
 
 
 def _schedules(client: Any) -> list[DoctorCheck]:

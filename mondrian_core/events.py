@@ -54,7 +54,15 @@ class StageLogLines:
     replaces_previous: bool = False
 
 
-StageEvent = StageStarted | StageProgressed | StageFinished | StageNotice | StageLogLines
+@dataclass(frozen=True)
+class CheckpointSaved:
+    """A training saved a checkpoint in its run folder after `step` optimizer steps of a phase."""
+
+    stage: str
+    step: int
+
+
+StageEvent = StageStarted | StageProgressed | StageFinished | StageNotice | StageLogLines | CheckpointSaved
 EventListener = Callable[[StageEvent], None]
 
 

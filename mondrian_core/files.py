@@ -73,6 +73,15 @@ def mark_as_used(path: Path) -> None:
             path.touch(exist_ok=True)
 
 
+def copy_atomic(source: Path, target: Path) -> None:
+    """Replace `target` by a copy of the content of `source`, atomically."""
+
+    def write(temporary: Path) -> None:
+        shutil.copyfile(source, temporary)
+
+    replace_atomic(target, write)
+
+
 def require_free_space(folder: Path, least: int = MIN_FREE_BYTES) -> None:
     """Make sure that at least `least` bytes are free, before work starts that would fail in the middle.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import re
+import socket
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -42,8 +43,10 @@ class Settings(BaseSettings):
 
     workspace: Path = Field(default=Path("workspace"), validation_alias=_env("MONDRIAN_WORKSPACE"))
     adapters: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_ADAPTERS"))
+    shared: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_SHARED"))
     backup: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_BACKUP"))
     cache: Path = Field(default=Path("~/.cache/mondrian"), validation_alias=_env("MONDRIAN_CACHE"))
+    config_home: Path = Field(default=Path("~/.config"), validation_alias=_env("XDG_CONFIG_HOME"))
     base_model: str | None = Field(default=None, validation_alias=_env("MONDRIAN_BASE_MODEL"))
     analysis_mode: AnalysisMode = Field(
         default="lora", validation_alias=_env("ANALYSIS_MODE", "MONDRIAN_ANALYSIS_MODE")
@@ -80,6 +83,9 @@ class Settings(BaseSettings):
         validation_alias=_env("MONDRIAN_ROLES"),
     )
     service_token: str | None = Field(default=None, min_length=16, validation_alias=_env("MONDRIAN_SERVICE_TOKEN"))
+    service_url: str | None = Field(
+        default=None, pattern=r"^https?://\S+$", validation_alias=_env("MONDRIAN_SERVICE_URL")
+    )
     accelerator_lock: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_ACCELERATOR_LOCK"))
     growth_step: int = Field(default=10, ge=1, le=1_000_000, validation_alias=_env("MONDRIAN_GROWTH_STEP"))
     notifications: str = Field(
@@ -127,6 +133,25 @@ class Settings(BaseSettings):
         """The roles of this machine, in the order of `ROLES`."""
         given = self.machine_roles.split(",")
         return tuple(role for role in ROLES if role in given)
+
+    @property
+    def machine_name(self) -> str:
+        """The name of this machine: MONDRIAN_MACHINE, else from the name of the host."""
+        host = re.sub(r"[^a-z0-9]+", "-", socket.gethostname().partition(".")[0].lower()).strip("-")
+        return self.machine or host[:40].strip("-") or "mondrian"
+
+    @property
+    def shared_root(self) -> str | None:
+        """Where datasets, runs and checkpoints are published: a URL, or an absolute folder; None: nowhere."""
+        if self.shared is None:
+            return None
+        return _url_from_path(self.shared) or str(self.shared.expanduser().resolve())
+
+    @property
+    def shared_folder(self) -> Path | None:
+        """The shared folder, through which trainings are handed out; None where nothing or a URL is shared."""
+        root = self.shared_root
+        return None if root is None or "://" in root else Path(root)
 
     @property
     def overlooked_registry(self) -> Path | None:
@@ -204,6 +229,27 @@ class Settings(BaseSettings):
     def run_folder(self, run: str) -> Path:
         """`runs/<run>/` of the workspace."""
         return self.root / "runs" / run
+
+
+def environment_names() -> tuple[str, ...]:
+    """The names of all environment variables that `Settings` reads."""
+    aliases = [field.validation_alias for field in Settings.model_fields.values()]
+    return tuple(str(name) for alias in aliases if isinstance(alias, AliasChoices) for name in alias.choices)
+
+
+def absolute_settings(settings: Settings) -> dict[str, str]:
+    """Variables that give another process, in any folder, the paths of these settings."""
+    found = {}
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        if (
+            isinstance(value, Path)
+            and name in settings.model_fields_set
+            and isinstance(field.validation_alias, AliasChoices)
+        ):
+            url = _url_from_path(value)
+            found[str(field.validation_alias.choices[0])] = url or str(value.expanduser().absolute())
+    return found
 
 
 def _has_subfolders(place: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from mondrian_core import stages
 from mondrian_core.errors import NegativeOutcome
 from mondrian_core.stages import StageContext
 from tasks.reporting import log_listener
+from tasks.server_time import server_time
 
 SKIPPED = "Skipped"
 OVERDUE_AFTER = timedelta(minutes=2)  # a due run starts within seconds, so the machine was off or asleep
@@ -42,7 +43,8 @@ def skip_if_superseded() -> None:
     run = current_flow_run()
     if run is None or run.deployment_id is None or run.expected_start_time is None:
         return
-    now = datetime.now(UTC)
+    with get_client(sync_client=True) as client:
+        now = server_time(client)
     if now - run.expected_start_time < OVERDUE_AFTER:
         return
     place = (run.expected_start_time, str(run.id))

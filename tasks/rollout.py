@@ -22,12 +22,11 @@ from mondrian_core.rollout import (
     Rollout,
     RolloutCheck,
     RolloutPlan,
-    count_observations,
+    observe_rollout,
     rollout_plan_for_traffic,
-    rollout_requests,
 )
 from mondrian_core.settings import Settings
-from mondrian_core.store import Store
+from mondrian_core.store import Job, Store
 from tasks import artifact_pages
 from tasks.reporting import artifact_key, publish_markdown_artifact
 from tasks.run_context import current_actor
@@ -46,16 +45,10 @@ class RolloutOutcome:
 
 
 def advisors_with_rollout(settings: Settings, advisor: str | None) -> list[str]:
-    """Advisors with an active rollout; history lines that a crashed process did not write are added on the way."""
+    """Advisors with an active rollout."""
     registry = Registry(settings.adapters_root)
-    found = []
-    for each in [advisor] if advisor else registry.advisors():
-        if registry.url is not None:
-            registry.current(each)  # updates this machine's copy, which is all that its service reads
-        rollout.repair_rollout_history(registry, each, current_actor())
-        if rollout.active_rollout(registry, each) is not None:
-            found.append(each)
-    return found
+    advisors = [advisor] if advisor else registry.advisors()
+    return [each for each in advisors if rollout.active_rollout(registry, each) is not None]
 
 
 @task(name="advance", timeout_seconds=600, cache_policy=NO_CACHE)
@@ -65,15 +58,13 @@ def advance_rollout_task(settings: Settings, advisor: str) -> RolloutOutcome:
     A concurrent promotion, rollback or decision wins; the next run sees its result.
 
     Raises:
-        NoWorkspace, NoDatabase: there is no jobs table.
+        NoWorkspace, NoDatabase: there is no jobs table, and the registry is a folder.
     """
     registry = Registry(settings.adapters_root)
-    settings.require_workspace()
     try:
-        with closing(Store(settings.database, read_only=True)) as store:
-            running = rollout.active_rollout(registry, advisor)
-            jobs = store.jobs(advisor, since=running.started if running else None)
-            seen = rollout.check_rollout(registry, advisor, jobs, actor=current_actor())
+        running = rollout.active_rollout(registry, advisor)
+        jobs = _own_jobs(settings, registry, advisor, running)
+        seen = rollout.check_rollout(registry, advisor, jobs, actor=current_actor())
     except (NothingToDo, ChampionChanged) as error:
         return RolloutOutcome("Held", f"{advisor}: {error.problem}")
     return _report_check(seen)
@@ -94,11 +85,19 @@ def report_rollback_task(seen: RolloutCheck) -> RolloutOutcome:
     return _report_check(seen)
 
 
-def _check_ended_rollout(settings: Settings, ended: Rollout) -> RolloutCheck:
-    """The counts of a rollout that has ended."""
+def _own_jobs(settings: Settings, registry: Registry, advisor: str, since: Rollout | None) -> list[Job]:
+    """This machine's jobs since a rollout started; none where it serves nothing and the store has those of others."""
+    if registry.url is not None and not settings.database.is_file():
+        return []
     settings.require_workspace()
     with closing(Store(settings.database, read_only=True)) as store:
-        counted = count_observations(rollout_requests(store.jobs(ended.advisor, since=ended.started), ended), ended)
+        return list(store.jobs(advisor, since=since.started if since else None))
+
+
+def _check_ended_rollout(settings: Settings, ended: Rollout) -> RolloutCheck:
+    """The counts of a rollout that has ended."""
+    registry = Registry(settings.adapters_root)
+    counted = observe_rollout(registry, ended, _own_jobs(settings, registry, ended.advisor, ended), publish=False)
     return RolloutCheck(ended, counted, RollBack("service", ended.why, ended.evidence), ended)
 
 

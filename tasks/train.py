@@ -14,7 +14,7 @@ from mondrian_core.errors import ModelProcessDied
 from mondrian_core.stages import StageContext, TrainSummary, read_stage_summary
 from tasks import artifact_pages
 from tasks.reporting import ProgressReporter, artifact_key, publish_markdown_artifact, retry_only_on
-from tasks.service import run_page
+from tasks.served_pages import run_page
 from tasks.stage_runner import run_on_accelerator
 
 TRAIN_SECONDS = 12 * 3600.0
@@ -32,10 +32,15 @@ def train_task(context_file: Path) -> TrainSummary:
     context = StageContext.load(context_file)
     run_on_accelerator("train", context_file, timeout=TRAIN_SECONDS, listen=ProgressReporter("train", context.advisor))
     summary = read_stage_summary(context, "train", TrainSummary)
+    publish_training_page(context, summary)
+    return summary
+
+
+def publish_training_page(context: StageContext, summary: TrainSummary) -> None:
+    """Publish loss curve and settings as an artifact."""
     recipe = context.recipe.train.model_dump(mode="json")
     publish_markdown_artifact(
         artifact_key("training", context.advisor),
-        artifact_pages.training_markdown(summary, recipe, run_page(context)),
+        artifact_pages.training_markdown(summary, recipe, run_page(context.root, context.run)),
         "Loss curve and settings",
     )
-    return summary

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 
 # The workers of pytest-xdist use every core already; more BLAS threads wait for each other. Read when a BLAS is loaded.
@@ -24,7 +26,7 @@ settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 
 ROOT = Path(__file__).resolve().parent.parent
-LONGEST_FOLDERS = ("flows", "docs", "loop")
+LONGEST_FOLDERS = ("flows", "docs", "loop", "training", "models")
 TEST_MARKS = {"mini", "flow", "browser"}
 HIDDEN_ENVIRONMENT_PREFIXES = ("MONDRIAN_", "PREFECT_", "ANALYSIS_MODE", "EMBEDDINGS_ENABLED", "LORA_ADAPTER_DIR")
 
@@ -60,6 +62,20 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect without the garbage collector, and keep it from what was collected.
+
+    The modules and tests live to the end of the process, and looking through them was two thirds of the collection.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test that needs neither model, server nor browser is a unit test; those of slow_tests.txt are slow."""
     slow = read_slow_tests()
@@ -68,8 +84,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if not TEST_MARKS & {mark.name for mark in item.iter_markers()}:
             item.add_marker(pytest.mark.unit)
+        if _repeats(item):
+            item.add_marker(pytest.mark.no_cover)
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=_position)
+
+
+def _repeats(item: pytest.Item) -> bool:
+    """True for property tests and simulations, which run the same lines hundreds of times.
+
+    Coverage would cost them two fifths of their time, and other tests run these lines too.
+    """
+    return getattr(getattr(item, "obj", None), "is_hypothesis_test", False) or item.path.parent.name == "bench"
 
 
 def _group(item: pytest.Item) -> str:

@@ -159,6 +159,7 @@ class SharedMachine:
             workspace=self.folder / "workspace",
             adapters=Path(self.environment["MONDRIAN_ADAPTERS"]),
             base_model="mini",
+            shared=Path(self.environment["MONDRIAN_SHARED"]),
         )
 
     @property
@@ -202,7 +203,13 @@ class SharedPrefect:
         return self.running.place
 
     def add_machine(
-        self, name: str, roles: Sequence[str] = ("accelerator",), more: Mapping[str, str] | None = None
+        self,
+        name: str,
+        roles: Sequence[str] = ("accelerator",),
+        more: Mapping[str, str] | None = None,
+        *,
+        address: str | None = None,
+        profile: str = "",
     ) -> SharedMachine:
         """Start one more machine: `mondrian join` from its own checkout, home and workspace.
 
@@ -210,6 +217,8 @@ class SharedPrefect:
             name: of the machine, and of its folder.
             roles: of the machine.
             more: further environment variables of its shell.
+            address: under which it reaches the server; None: the server's own.
+            profile: Prefect's profiles.toml in its home.
         """
         folder = self.folder / name
         for source in SOURCES:
@@ -229,6 +238,7 @@ class SharedPrefect:
                 "MONDRIAN_WORKSPACE": str(folder / "workspace"),
                 "MONDRIAN_ADAPTERS": str(self.settings.adapters_root),
                 "MONDRIAN_BASE_MODEL": "mini",
+                "MONDRIAN_SHARED": str(self.settings.shared),
                 # every machine has an accelerator of its own
                 "MONDRIAN_ACCELERATOR_LOCK": str(folder / "accelerator.lock"),
                 **(more or {}),
@@ -238,7 +248,12 @@ class SharedPrefect:
         password = folder / "auth-string"
         password.write_text(self.place.auth)
         chosen = [word for role in roles for word in ("--role", role)]
-        machine.run("join", self.place.ui, "--name", name, "--auth-file", str(password), "--no-service", *chosen)
+        if profile:
+            machine.home.mkdir()
+            (machine.home / "profiles.toml").write_text(profile)
+        machine.run(
+            "join", address or self.place.ui, "--name", name, "--auth-file", str(password), "--no-service", *chosen
+        )
         return machine
 
     def stop_machines(self) -> None:
@@ -262,13 +277,15 @@ def shared_prefect(folder: Path, **more: Any) -> Iterator[SharedPrefect]:
     settings = None
     try:
         redis_server = RedisServer(folder / "redis")
-        (folder / "server" / "workspace").mkdir(parents=True)
+        for needed in ("server/workspace", "shared"):
+            (folder / needed).mkdir(parents=True)
         settings = Settings(
             workspace=folder / "server" / "workspace",
             adapters=folder / "adapters",
             base_model="mini",
             prefect_database=postgres.url,
             prefect_redis=redis_server.url,
+            shared=folder / "shared",
             **more,
         )
         shared = SharedPrefect(

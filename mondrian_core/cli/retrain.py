@@ -22,6 +22,7 @@ from mondrian_core.cli.terminal_output import print_result, rich_gate_table, sho
 from mondrian_core.errors import BadInput
 from mondrian_core.events import chain_listeners
 from mondrian_core.retraining_runs import progress_log_listener
+from mondrian_core.shared_storage import PUBLICATION_MARKER, fetch_run
 from mondrian_core.stages import StageContext
 
 
@@ -61,7 +62,10 @@ def retrain_command(*, options: RetrainOptions) -> int:
 def _run_to_resume(options: RetrainOptions) -> StageContext:
     """The context of an earlier run of this workspace, with the recipe that it began with."""
     given = context_from_options(options, options.advisor)
-    file = given.root / "runs" / Path(str(options.resume)).name / "context.json"
+    run = Path(str(options.resume)).name
+    file = given.root / "runs" / run / "context.json"
+    if (storage := given.shared_storage()) is not None:
+        fetch_run(storage, given.root, run)
     try:
         earlier = StageContext.load(file)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -73,4 +77,11 @@ def _run_to_resume(options: RetrainOptions) -> StageContext:
         raise BadInput(
             f"The run {earlier.run} belongs to advisor '{earlier.advisor}'.", f"Give --advisor {earlier.advisor}."
         )
-    return replace(earlier, workspace=given.workspace, adapters=given.adapters, actor=given.actor)
+    came = (file.parent / PUBLICATION_MARKER).is_file()  # from a machine that may keep the base in another folder
+    return replace(
+        earlier,
+        workspace=given.workspace,
+        adapters=given.adapters,
+        actor=given.actor,
+        base_model=given.base_model if came else earlier.base_model,
+    )

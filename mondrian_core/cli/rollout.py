@@ -66,9 +66,7 @@ def _evaluate_rollouts(options: OptionalAdvisorOptions, *, only_look: bool) -> I
     registry = Registry(settings.adapters_root)
     advisors = [options.advisor] if options.advisor else registry.advisors()
     for advisor in advisors:
-        if (running := rollouts.active_rollout(registry, advisor)) is None and not only_look:
-            rollouts.repair_rollout_history(registry, advisor, command_line_actor())
-        if running is not None:
+        if (running := rollouts.active_rollout(registry, advisor)) is not None:
             with closing(_store(settings)) as store:
                 yield rollouts.check_rollout(
                     registry,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import webbrowser
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -13,8 +14,10 @@ from rich.table import Column, Table
 
 from mondrian_core.cli.options import CommandOptions, OptionalAdvisorOptions, settings_from_options
 from mondrian_core.cli.terminal_output import VERDICT_STYLE, display_number, print_result
-from mondrian_core.errors import NothingToDo
+from mondrian_core.errors import Broken, NothingToDo
 from mondrian_core.runs import REPORT, RunCatalogue, RunRecord, compare_runs
+from mondrian_core.shared_storage import fetch_published_runs
+from mondrian_core.shared_storage.publication import open_shared
 
 _FACTS = ("advisor", "state", "recipe", "started_at", "photographs", "steps", "seed", "verdict", "sentence", "version")
 
@@ -28,7 +31,17 @@ class ShowRunOptions(CommandOptions):
 
 
 def _catalogue(options: CommandOptions) -> RunCatalogue:
-    return RunCatalogue(settings_from_options(options).require_workspace())
+    """The runs of the workspace, with those that other machines have published (MONDRIAN_SHARED)."""
+    settings = settings_from_options(options)
+    root = settings.require_workspace()
+    if (storage := open_shared(settings.shared_root)) is not None:
+        try:
+            problems = fetch_published_runs(storage, root)[1]
+        except Broken as error:
+            problems = [str(error)]
+        for problem in problems:
+            print(f"Not every published run could be fetched. {problem}", file=sys.stderr)
+    return RunCatalogue(root)
 
 
 def list_runs_command(*, options: OptionalAdvisorOptions = OptionalAdvisorOptions()) -> int:  # noqa: B008  (frozen)

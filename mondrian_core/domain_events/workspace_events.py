@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from itertools import islice, takewhile
 from typing import Any
 
 from mondrian_core.domain_events.event import DATA_GROWN, SERVICE_DEGRADED, DomainEvent
@@ -21,6 +22,8 @@ from mondrian_core.store.critique_counts import count_critiqued_photographs
 CRITIQUES = "critiques"  # key in a manifest's dataset: complete critiques when it was built
 TOLERATED_FAILURES = 0.05  # share of an adapter's answers that may fail, whatever its predecessor did
 FAILURE_ALPHA = 0.01  # chance of a false alarm in a champion's whole reign, however often it is checked
+JUDGED_ANSWERS = 5_000
+PREDECESSOR_PERIOD = timedelta(days=30)
 PREDECESSOR_ANSWERS = 20  # fewer say too little about what the predecessor would do
 RECENT = timedelta(hours=24)
 RECENT_ANSWERS = 10  # the newest ones of the last day
@@ -72,42 +75,38 @@ def service_events(
 
     While a rollout is active its guardrails decide about the adapter, so that the two never act on the same answers.
     """
-    moves = [entry for entry in entries if entry.moves_pointer]
     if not settings.database.exists():
         return []
-    now = datetime.now(UTC)
-    reign = _reign_of_present_champion(moves)
+    moves = [entry for entry in entries if entry.moves_pointer]
+    began = datetime.now(UTC) - RECENT
     with closing(Store(settings.database, read_only=True)) as store:
-        jobs = store.jobs(advisor, since=min([now - RECENT, *(_time(entry) for entry in reign)]))
-    events = _fault_events(advisor, [job for job in jobs if (job.created_at or "") >= utc_timestamp(now - RECENT)])
-    if reign and active_rollout(registry, advisor) is None:
-        events += _failure_events(advisor, reign[-1], jobs)
+        events = _fault_events(advisor, list(store.jobs(advisor, since=began)))
+        if moves and moves[-1].after is not None and active_rollout(registry, advisor) is None:
+            events += _failure_events(advisor, moves[-1], store)
     return events
 
 
-def _reign_of_present_champion(moves: Sequence[HistoryEntry]) -> list[HistoryEntry]:
-    """The move that made the champion, after its predecessor's; [] when the base alone answers."""
-    return list(moves[-2:]) if moves and moves[-1].after is not None else []
-
-
-def _time(entry: HistoryEntry) -> datetime:
-    return datetime.fromisoformat(entry.at)
-
-
-def _failure_events(advisor: str, move: HistoryEntry, jobs: Iterable[Job]) -> list[DomainEvent]:
+def _failure_events(advisor: str, move: HistoryEntry, store: Store) -> list[DomainEvent]:
     """The champion's answers fail more often than tolerated and than its predecessor's did, by an e-process.
 
-    Ville's inequality bounds a false alarm over the whole reign by `FAILURE_ALPHA`, however often this is called.
+    Ville's inequality bounds a false alarm over the whole reign by `FAILURE_ALPHA`, however often this is called. Only
+    the first `JUDGED_ANSWERS` count: an adapter that was sound for so long is not what is wrong.
     """
-    began = utc_timestamp(_time(move))
-    earlier = [job for job in jobs if (job.created_at or "") < began]
-    ours = _failures([job for job in jobs if (job.created_at or "") >= began], str(move.after))
-    theirs = _failures(earlier, str(move.before)) if move.before else []
-    limit = TOLERATED_FAILURES
-    if len(theirs) >= PREDECESSOR_ANSWERS:
-        limit = min(0.9, max(limit, clopper_pearson_upper(sum(theirs), len(theirs))))
+    began = datetime.fromisoformat(move.at)
+    ours = _failures(islice(store.jobs(advisor, since=began), JUDGED_ANSWERS), str(move.after))
     failed = sum(ours)
-    log_e = log_e_rate_above(failed, len(ours) - failed, limit) if ours else 0.0
+    if not failed:
+        return []
+    limit = TOLERATED_FAILURES
+    if move.before:
+        earlier = takewhile(
+            lambda job: (job.created_at or "") < utc_timestamp(began),
+            store.jobs(advisor, since=began - PREDECESSOR_PERIOD),
+        )
+        theirs = _failures(earlier, move.before)
+        if len(theirs) >= PREDECESSOR_ANSWERS:
+            limit = min(0.9, max(limit, clopper_pearson_upper(sum(theirs), len(theirs))))
+    log_e = log_e_rate_above(failed, len(ours) - failed, limit)
     if log_e < -math.log(FAILURE_ALPHA):
         return []
     return [

@@ -27,10 +27,10 @@ GENESIS_HASH = "0" * 64
 # quarantine: damaged, never served (moves the pointer when it was the champion).  release: passed verification again.
 # reject: rejected manually.  evaluate: measured again.  remove: deleted by retention.  rollout: a share changed.
 # look: an evaluation begins to judge an adapter.  look_result: what it measured (looks.py).
-LOOK_EVENT, LOOK_RESULT_EVENT = "look", "look_result"
+LOOK_EVENT, LOOK_RESULT_EVENT, ROLLOUT_EVENT = "look", "look_result", "rollout"
 EVENTS = frozenset(
-    {"register", "adopt", "promote", "rollback", "quarantine", "release", "reject", "evaluate", "remove", "rollout"}
-    | {LOOK_EVENT, LOOK_RESULT_EVENT}
+    {"register", "adopt", "promote", "rollback", "quarantine", "release", "reject", "evaluate", "remove"}
+    | {ROLLOUT_EVENT, LOOK_EVENT, LOOK_RESULT_EVENT}
 )
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from mondrian_core.errors import BadAdapter, UnknownVersion
 from mondrian_core.events import EventListener, ignore_events
+from mondrian_core.object_store import open_object_store
 from mondrian_core.registry import history, validation, version_comparison
 from mondrian_core.registry.advisor_store import REMOVED_PREFIX, AdvisorStore, RegistrySnapshot, initial_version_state
 from mondrian_core.registry.evaluations import RecordedEvaluation
 from mondrian_core.registry.history import HistoryEntry
-from mondrian_core.registry.object_store import open_object_store
 from mondrian_core.registry.remote_advisor_store import RemoteAdvisorStore
 from mondrian_core.registry.version import (
     MANIFEST,
@@ -50,9 +50,32 @@ class RegistryReader:
         """Ids of the advisors with a folder here, sorted."""
         if self.url is not None:
             return [name for name in open_object_store(self.url).folders() if ADVISOR_ID.fullmatch(name)]
+        return self.known_advisors()
+
+    def known_advisors(self) -> list[str]:
+        """Like `advisors`, but without asking a store: those with a copy on this machine."""
         if not self.root.is_dir():
             return []
         return sorted(path.name for path in self.root.iterdir() if path.is_dir() and ADVISOR_ID.fullmatch(path.name))
+
+    def refresh(self, advisor: str) -> None:
+        """Bring this machine's copy of pointer and history up to date; a folder is always.
+
+        Raises:
+            Unreachable: the store doesn't answer.
+        """
+        store = self._store_of(advisor)
+        if isinstance(store, RemoteAdvisorStore):
+            store.refresh()
+
+    def require_writable(self) -> None:
+        """Refuse a store that can only be read, before work starts whose result it could not take.
+
+        Raises:
+            BadInput: the store has no conditional writes.
+        """
+        if self.url is not None:
+            open_object_store(self.url).require_conditional_writes()
 
     def versions(self, advisor: str) -> list[AdapterVersion]:
         """All versions, oldest first, then those of older layouts. An incomplete folder is not a version."""

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mondrian_core.errors import BadAdapter, BadInput, ChampionChanged, DiskFull, GateFailed, NothingToDo
+from mondrian_core.errors import (
+    AlreadyChampion,
+    BadAdapter,
+    BadInput,
+    ChampionChanged,
+    DiskFull,
+    GateFailed,
+    NothingToDo,
+)
 from mondrian_core.events import StageNotice
-from mondrian_core.files import write_json
 from mondrian_core.gate_strictness import loosened_text
 from mondrian_core.registry import validation
 from mondrian_core.registry.advisor_store import AdvisorStore, RegistrySnapshot, initial_version_state
@@ -21,6 +27,7 @@ from mondrian_core.registry.registration import RUN_KEY, VersionRegistration
 from mondrian_core.registry.retry_on_conflict import retry_on_conflict
 from mondrian_core.registry.version import AdapterVersion, ChampionReference
 
+HistoryCheck = Callable[[Sequence[HistoryEntry]], None]
 OBJECTIONS = "objections"  # key in the details of a promotion: what spoke against it and a person overrode
 
 
@@ -44,7 +51,6 @@ class Registry(VersionRegistration, LookLedger):
         forced: bool = False,
         problems: Sequence[str] = (),
         detail: Mapping[str, Any] | None = None,
-        extra_files: Mapping[str, Mapping[str, Any]] | None = None,
         run: str | None = None,
     ) -> AdapterVersion:
         """Make `version` the champion, if the champion still is `expected`. Its files are hashed again first.
@@ -59,17 +65,14 @@ class Registry(VersionRegistration, LookLedger):
             forced: promote although its gates failed; needs a reason.
             problems: what a comparison with the base found.
             detail: for the history, such as the rollout that starts here.
-            extra_files: JSON files by name, written just before the pointer moves, under the same lock.
             run: the run's name; a repeated call for it changes nothing, whoever is champion by then.
 
         Raises:
             ChampionChanged: another writer was first; nothing has changed.
             GateFailed: its gates failed and it is not `forced` with a reason.
             BadAdapter: it is damaged, and in quarantine now.
-            NothingToDo: it is the champion already.
+            AlreadyChampion: it is the champion already.
         """
-        if extra_files:
-            self.require_rollout_support()
         store = self._store_of(advisor)
         with store.writing() as snapshot:
             if run is not None and _promotion_entry(snapshot.chain.entries, version, run) is not None:
@@ -77,11 +80,9 @@ class Registry(VersionRegistration, LookLedger):
             _require_champion(snapshot, advisor, expected)
             chosen = self._get(store, snapshot, version)
             if chosen.version == snapshot.champion and snapshot.pointer_error is None:
-                raise NothingToDo(f"{version} is the champion of '{advisor}' already.", "Nothing was changed.")
+                raise AlreadyChampion(f"{version} is the champion of '{advisor}' already.", "Nothing was changed.")
             _require_promotable(chosen, forced, reason)
             self._require_sound(store, snapshot, chosen, problems, actor)
-            for name, values in (extra_files or {}).items():
-                write_json(store.home / name, values)
             facts = {"actor": actor, "reason": reason, "forced": forced, "verdicts": dict(verdicts or chosen.verdicts)}
             facts["detail"] = {**(detail or {}), **({} if run is None else {RUN_KEY: run})}
             entry = store.move(snapshot, "promote", version, chosen.manifest_sha256, version=version, **facts)
@@ -110,20 +111,17 @@ class Registry(VersionRegistration, LookLedger):
         """The history entry of the promotion of `version` by a run; None when the run has not promoted it."""
         return _promotion_entry(self.history(advisor), version, run)
 
-    def require_rollout_support(self) -> None:
-        """Refuse an object store: a rollout's state belongs to one service and its jobs table.
-
-        Raises:
-            BadInput: the registry is not a folder.
-        """
-        if self.url is not None:
-            raise BadInput(
-                f"A registry at {self.url} can't hold a rollout, which belongs to one service.",
-                "Promote without one, or keep the registry in a folder.",
-            )
-
     @retry_on_conflict
-    def rollback(self, advisor: str, *, actor: str, reason: str, expected: str | None = None) -> AdapterVersion | None:
+    def rollback(
+        self,
+        advisor: str,
+        *,
+        actor: str,
+        reason: str,
+        expected: str | None = None,
+        detail: Mapping[str, Any] | None = None,
+        require: HistoryCheck | None = None,
+    ) -> AdapterVersion | None:
         """Return to the most recent earlier champion whose files are intact; None is the base alone.
 
         Args:
@@ -131,6 +129,8 @@ class Registry(VersionRegistration, LookLedger):
             actor: who rolls back.
             reason: for the history.
             expected: roll back only if this is the champion, such as the version whose failures were counted.
+            detail: for the history, such as the rollout that ends here.
+            require: called with the history under the lock; what it raises stops the rollback.
 
         Raises:
             NothingToDo: nothing is promoted.
@@ -143,6 +143,8 @@ class Registry(VersionRegistration, LookLedger):
                 raise ChampionChanged(advisor, expected, leaving)
             if leaving is None:
                 raise NothingToDo(f"Nothing is promoted for '{advisor}'.", "The base alone answers already.")
+            if require is not None:
+                require(snapshot.chain.entries)
             snapshot, target = self._fallback(store, snapshot, leaving)
             entry = store.move(
                 snapshot,
@@ -152,6 +154,7 @@ class Registry(VersionRegistration, LookLedger):
                 version=leaving,
                 actor=actor,
                 reason=reason,
+                detail=detail or {},
             )
             after = RegistrySnapshot(snapshot.chain.with_entry(entry), None)
             return self._get(store, after, target.version) if target else None
@@ -234,17 +237,30 @@ class Registry(VersionRegistration, LookLedger):
             return self._get(store, snapshot, version)
 
     @retry_on_conflict
-    def record_rollout(self, advisor: str, version: str, *, actor: str, reason: str, detail: Mapping[str, Any]) -> None:
-        """Record that another share of the traffic goes to `version`."""
+    def record_rollout(
+        self,
+        advisor: str,
+        version: str,
+        *,
+        actor: str,
+        reason: str,
+        detail: Mapping[str, Any],
+        require: HistoryCheck,
+    ) -> None:
+        """Record that another share of the traffic goes to `version`.
+
+        Args:
+            advisor: whose rollout.
+            version: the version under rollout.
+            actor: who changed the share.
+            reason: for the history.
+            detail: for the history: the rollout's new state.
+            require: called with the history under the lock; what it raises stops the change.
+        """
         store = self._store_of(advisor)
         with store.writing() as snapshot:
+            require(snapshot.chain.entries)
             store.append_event(snapshot, "rollout", version=version, actor=actor, reason=reason, detail=detail)
-
-    @contextmanager
-    def locked(self, advisor: str) -> Iterator[None]:
-        """Hold the advisor's lock, for files stored next to the pointer. Call no other writing method inside."""
-        with self._store_of(advisor).writing():
-            yield
 
     # --- steps of the writers -----------------------------------------------------------------------------------------
 

@@ -25,11 +25,7 @@ from typing import Any
 from mondrian_core.errors import BadAdapter
 from mondrian_core.events import StageNotice
 from mondrian_core.files import file_sha256, write_atomic
-from mondrian_core.registry import history
-from mondrian_core.registry.advisor_store import AdvisorStore, RegistrySnapshot
-from mondrian_core.registry.champion_pointer import POINTER, ChampionPointer
-from mondrian_core.registry.history import HISTORY, HistoryChain, HistoryEntry
-from mondrian_core.registry.object_store import (
+from mondrian_core.object_store import (
     ObjectInfo,
     ObjectStore,
     Unreachable,
@@ -37,6 +33,10 @@ from mondrian_core.registry.object_store import (
     new_claim_token,
     token_in_listing,
 )
+from mondrian_core.registry import history
+from mondrian_core.registry.advisor_store import AdvisorStore, RegistrySnapshot
+from mondrian_core.registry.champion_pointer import POINTER, ChampionPointer
+from mondrian_core.registry.history import HISTORY, HistoryChain, HistoryEntry
 from mondrian_core.registry.version import MANIFEST, VERSION_NAME, has_all_files, version_folders
 from mondrian_core.registry.version_writer import READ_ONLY_MODE
 
@@ -57,7 +57,10 @@ class RemoteAdvisorStore(AdvisorStore):
 
     def snapshot(self) -> RegistrySnapshot:
         """The published state; the cached one, with a notice, while the store can't be reached."""
-        self._refresh()
+        try:
+            self.refresh()
+        except Unreachable as error:
+            self.listen(StageNotice("registry", f"{error.problem} The cached state is used."))
         return super().snapshot()
 
     def is_complete(self, folder: Path, manifest: Mapping[str, Any]) -> bool:
@@ -97,15 +100,17 @@ class RemoteAdvisorStore(AdvisorStore):
                 _hard_link_or_copy(Path(incoming.name), kept)
         return kept
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Copy the published state to the cache.
+
+        Raises:
+            Unreachable: the store doesn't answer.
+        """
         from filelock import FileLock
 
         self.mirror.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.mirror.parent / f".{self.advisor}.lock"):
-                self.listing = self._copy_down(self.mirror)
-        except Unreachable as error:
-            self.listen(StageNotice("registry", f"{error.problem} The cached state is used."))
+        with FileLock(self.mirror.parent / f".{self.advisor}.lock"):
+            self.listing = self._copy_down(self.mirror)
 
     def _copy_down(self, home: Path) -> dict[str, ObjectInfo]:
         """Copy everything but the files of versions to `home`; gives the listing that the copy is based on.
@@ -168,7 +173,7 @@ class RemoteAdvisorStore(AdvisorStore):
                         self._publish(began, known)
             finally:
                 self.home = self.mirror
-        self._refresh()
+        self.snapshot()
 
     def _publish(self, began: HistoryChain, known: set[str]) -> None:
         fresh = history.read_history(self.home).entries[len(began.entries) :]
@@ -199,9 +204,9 @@ class RemoteAdvisorStore(AdvisorStore):
     def _append(self, fresh: Sequence[HistoryEntry]) -> None:
         """Publish new history lines, which commits them.
 
-        Lines that depend on no other (no move of the pointer, no look) are appended after those of other writers. A
-        conflict may come from our own write, which the library sent twice after a lost response: then the lines are
-        there already.
+        Lines that depend on no other (no move of the pointer, no share of a rollout, no look) are appended after those
+        of other writers. A conflict may come from our own write, which the library sent twice after a lost response:
+        then the lines are there already.
         """
         seen = token_in_listing(self.listing, HISTORY)
         for _ in range(MAX_WRITE_TRIES):
@@ -223,8 +228,8 @@ class RemoteAdvisorStore(AdvisorStore):
 
     def _rebase(self, chain: HistoryChain, fresh: Sequence[HistoryEntry]) -> list[HistoryEntry]:
         """Append the lines after `chain`, also in the file; a version that another writer adopted needs no line."""
-        if any(entry.moves_pointer or entry.event == history.LOOK_EVENT for entry in fresh):
-            raise WriteConflict("the champion or the number of the look may have changed")
+        if any(entry.moves_pointer or entry.event in (history.LOOK_EVENT, history.ROLLOUT_EVENT) for entry in fresh):
+            raise WriteConflict("the champion, its rollout or the number of the look may have changed")
         moved = []
         adopted = set(history.replay_history(chain.entries).states)
         for entry in fresh:

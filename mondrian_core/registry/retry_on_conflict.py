@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
 from mondrian_core.errors import RegistryBusy
+from mondrian_core.object_store import WriteConflict
 from mondrian_core.registry.advisor_store import LOCK_FILE
-from mondrian_core.registry.object_store import WriteConflict
 from mondrian_core.registry.reader import RegistryReader
 from mondrian_core.registry.version import AdapterVersion
 

@@ -3,10 +3,11 @@
 plan            plan, state, observations and decisions as values
 assignment      which photographs the candidate answers
 observation     counts from the jobs table
+observation_log what several machines observed, in one order
 faults          failures that neither arm caused
 decision_rules  decide_rollout(rollout, observed, now)
 check_schedule  Prefect's schedule of the check, active only while a rollout is
-rollout_store   rollout.json next to the registry's pointer
+rollout_store   rollouts in the registry's history
 shadow          answers for comparison only
 traffic         requests per day, and the plan that suits them
 """
@@ -26,6 +27,7 @@ from mondrian_core.rollout.observation import (
     is_failed_answer,
     rollout_requests,
 )
+from mondrian_core.rollout.observation_log import ObservationLog, observe_rollout
 from mondrian_core.rollout.plan import (
     Advance,
     Hold,
@@ -45,7 +47,6 @@ from mondrian_core.rollout.rollout_store import (
     apply_rollout_decision,
     check_rollout,
     load_rollout,
-    repair_rollout_history,
     require_no_active_rollout,
     rollout_ended_by_service,
     set_rollout_share,
@@ -62,6 +63,7 @@ __all__ = [
     "Advance",
     "Fault",
     "Hold",
+    "ObservationLog",
     "RollBack",
     "Rollout",
     "RolloutCheck",
@@ -85,7 +87,7 @@ __all__ = [
     "is_in_share",
     "job_fault",
     "load_rollout",
-    "repair_rollout_history",
+    "observe_rollout",
     "requests_per_day",
     "require_no_active_rollout",
     "rollout_after_decision",

@@ -28,6 +28,8 @@ class RolloutRequest:
         rated_at: time of the first rating, in a form that sorts; None: unknown.
         crashed: number of times the model process died while the assigned adapter answered.
         shadow: True when it was answered for comparison only.
+        job: identifies the request.
+        machine: which answered it; "" where only one does.
     """
 
     unit: str
@@ -40,6 +42,8 @@ class RolloutRequest:
     rated_at: str | None = None
     crashed: int = 0
     shadow: bool = False
+    job: str = ""
+    machine: str = ""
 
 
 def rollout_requests(jobs: Iterable[Job], rollout: Rollout) -> list[RolloutRequest]:
@@ -69,6 +73,7 @@ def rollout_requests(jobs: Iterable[Job], rollout: Rollout) -> list[RolloutReque
             rated_at=job.details.get("rated_at"),
             crashed=int(job.details.get("crashed") or 0),
             shadow=bool(mark.get(SHADOW_KEY)),
+            job=job.id,
         )
         requests.append((job.completed_at or "", request))
     return [request for _, request in sorted(requests, key=lambda ended: ended[0])]
@@ -97,7 +102,8 @@ def count_observations(requests: Sequence[RolloutRequest], rollout: Rollout) -> 
     """The observations that a decision is based on. Pure.
 
     Later requests and ratings only add to the counts: an e-process may be checked at any time because what it has
-    counted never changes.
+    counted never changes. Times and failures in a row are compared within a machine: machines differ in speed, and the
+    order of answers of different machines is that in which they were recorded.
     """
     live = _first_of_each([request for request in requests if not request.shadow])
     shadow = [request for request in requests if request.shadow]
@@ -107,7 +113,8 @@ def count_observations(requests: Sequence[RolloutRequest], rollout: Rollout) -> 
     score_pairs = [*_disjoint_score_pairs(shadow_ours), *_disjoint_score_pairs(ours)]
     ratio = rollout.plan.latency_ratio
     slower = [(a.seconds, b.seconds * ratio) for a, b in pairs if a.seconds is not None and b.seconds is not None]
-    slower += _independent_pairs([(r.candidate, r.seconds) for r in live], ratio)
+    for answered in _by_machine(live):
+        slower += _independent_pairs([(r.candidate, r.seconds) for r in answered], ratio)
     rated = _independent_pairs([(r.candidate, r.rating) for r in sorted(live, key=lambda r: r.rated_at or "")])
     share = rollout.share
     in_step = len(pairs) if rollout.in_shadow else sum(request.share == share for request in ours)
@@ -121,7 +128,7 @@ def count_observations(requests: Sequence[RolloutRequest], rollout: Rollout) -> 
         ratings=_pair_counts([(-a, -b) for a, b in rated]),
         repeated=sum(a == b for a, b in score_pairs),
         neighbours=len(score_pairs),
-        longest_run=max((len(list(run)) for failed, run in groupby(r.failed for r in ours) if failed), default=0),
+        longest_run=max(map(_longest_run, _by_machine(ours)), default=0),
         crashes=sum(request.crashed for request in requests if request.candidate),
         control_crashes=sum(request.crashed for request in requests if not request.candidate),
     )
@@ -150,11 +157,30 @@ def _first_of_each(requests: Sequence[RolloutRequest]) -> list[RolloutRequest]:
     return first
 
 
+def _by_machine(requests: Sequence[RolloutRequest]) -> list[list[RolloutRequest]]:
+    """The requests of each machine, in their order."""
+    groups: dict[str, list[RolloutRequest]] = {}
+    for request in requests:
+        groups.setdefault(request.machine, []).append(request)
+    return list(groups.values())
+
+
+def _longest_run(requests: Sequence[RolloutRequest]) -> int:
+    """Most failures in a row."""
+    return max((len(list(run)) for failed, run in groupby(each.failed for each in requests) if failed), default=0)
+
+
 def _by_photograph(shadow: Sequence[RolloutRequest]) -> list[tuple[RolloutRequest, RolloutRequest]]:
-    """(candidate, control) pairs on the same photograph, one per photograph."""
-    candidates = {request.unit: request for request in reversed(shadow) if request.candidate}
-    controls = {request.unit: request for request in reversed(shadow) if not request.candidate}
-    return [(request, controls[unit]) for unit, request in reversed(candidates.items()) if unit in controls]
+    """(candidate, control) pairs on the same photograph and machine, the first of each photograph."""
+    waiting: dict[tuple[str, str, bool], RolloutRequest] = {}
+    pairs: dict[str, tuple[RolloutRequest, RolloutRequest]] = {}
+    for request in shadow:
+        unit, machine = request.unit, request.machine
+        waiting.setdefault((unit, machine, request.candidate), request)
+        candidate, control = waiting.get((unit, machine, True)), waiting.get((unit, machine, False))
+        if candidate is not None and control is not None:
+            pairs.setdefault(unit, (candidate, control))
+    return list(pairs.values())
 
 
 def _strata(live: Sequence[RolloutRequest]) -> tuple[ShareStratum, ...]:

@@ -1,7 +1,10 @@
-"""Store rollouts in `adapters/<advisor>/rollout.json`, next to the registry's pointer and under the same lock.
+"""Rollouts in the registry's history: the entry that changes a rollout holds its whole state.
 
-The pointer decides. A rollout is active only while its own promotion made the champion (the promotion's history entry
-holds the rollout's salt), so a rollback or any other promotion ends it with the same rename.
+Start, change and rollback of a rollout are one entry each, so they take effect in the one step that makes an entry
+take effect, in a folder and in an object store alike: nothing has to be repaired, and one of several writers wins.
+
+The pointer decides. A rollout is active only while its own promotion made the champion (the promotion's entry holds the
+rollout's salt), so a rollback or any other promotion ends it.
 """
 
 from __future__ import annotations
@@ -13,10 +16,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from mondrian_core.errors import BadInput, ChampionChanged, NothingToDo
-from mondrian_core.files import read_json, write_json
-from mondrian_core.registry import OBJECTIONS, ChampionReference, Registry
+from mondrian_core.files import read_json
+from mondrian_core.registry import OBJECTIONS, ChampionReference, HistoryEntry, Registry
 from mondrian_core.rollout.decision_rules import decide_rollout, rollout_after_decision
-from mondrian_core.rollout.observation import count_observations, rollout_requests
+from mondrian_core.rollout.observation_log import observe_rollout
 from mondrian_core.rollout.plan import (
     Advance,
     Hold,
@@ -28,7 +31,8 @@ from mondrian_core.rollout.plan import (
 )
 from mondrian_core.store import Job
 
-ROLLOUT_FILE = "rollout.json"
+STATE_KEY = "rollout_state"  # of the details of an entry that changes a rollout
+LEGACY_FILE = "rollout.json"  # where older releases kept the state
 CURRENT_CHAMPION = "whoever"  # can't be the name of a version
 SERVICE_ACTOR = "service"  # actor of rollbacks that the service does after a failed answer
 CarryOut = Literal["any", "rollback", "nothing"]
@@ -38,27 +42,44 @@ def load_rollout(registry: Registry, advisor: str) -> Rollout | None:
     """The latest rollout, active or not; None when there was none.
 
     Raises:
-        BadInput: when its file can't be read.
+        BadInput: when its state can't be read.
     """
-    try:
-        return Rollout.from_dict(read_json(registry.root / advisor / ROLLOUT_FILE))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, KeyError) as error:
-        raise BadInput(
-            f"Can't read {registry.root / advisor / ROLLOUT_FILE}: {error}.",
-            "Remove it; the champion then answers all requests.",
-        ) from None
+    return _latest_rollout(registry, advisor, registry.history(advisor))
 
 
 def active_rollout(registry: Registry, advisor: str) -> Rollout | None:
-    """The active rollout; None when the champion answers everything."""
-    rollout = load_rollout(registry, advisor)
-    if rollout is None or rollout.status != "running":
+    """The active rollout; None when the champion answers everything.
+
+    Raises:
+        BadInput: when its state can't be read.
+    """
+    entries = registry.history(advisor)
+    rollout = _latest_rollout(registry, advisor, entries)
+    return rollout if rollout is not None and _is_active(rollout, entries) else None
+
+
+def _is_active(rollout: Rollout, entries: Sequence[HistoryEntry]) -> bool:
+    moves = [entry for entry in entries if entry.moves_pointer]
+    promoted = bool(moves) and moves[-1].after == rollout.version and moves[-1].detail.get("rollout") == rollout.salt
+    return promoted and rollout.status == "running"
+
+
+def _latest_rollout(registry: Registry, advisor: str, entries: Sequence[HistoryEntry]) -> Rollout | None:
+    marked = [entry for entry in entries if "rollout" in entry.detail]
+    if not marked:
         return None
-    moves = [entry for entry in registry.history(advisor) if entry.moves_pointer]
-    is_active = bool(moves) and moves[-1].after == rollout.version and moves[-1].detail.get("rollout") == rollout.salt
-    return rollout if is_active else None
+    file = registry.root / advisor / LEGACY_FILE
+    try:
+        # an older release wrote a file next to the entry
+        state = marked[-1].detail[STATE_KEY] if STATE_KEY in marked[-1].detail else read_json(file)
+        return Rollout.from_dict(state)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadInput(
+            f"Can't read the rollout of '{advisor}' in the history of {registry.url or registry.root}: {error}.",
+            f"Roll back with `mondrian adapters rollback --advisor {advisor}`, or promote another version.",
+        ) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +114,7 @@ class RolloutStart:
 def start_rollout(registry: Registry, advisor: str, start: RolloutStart) -> Rollout:
     """Promote the version of `start`, beginning with the first share of its plan.
 
-    The file is written under the lock of the promotion, just before the pointer moves: a process killed in between
-    leaves an inactive rollout, and of two that start at once the winner's file stays.
+    The state is part of the promotion's entry, so of several that start at once one promotes and is rolled out.
 
     Raises:
         NothingToDo: another rollout is active, or this version was rolled back recently.
@@ -129,11 +149,9 @@ def start_rollout(registry: Registry, advisor: str, start: RolloutStart) -> Roll
         forced=start.forced,
         problems=start.problems,
         detail={
-            "rollout": rollout.salt,
-            "share": rollout.share,
+            **_entry_detail(rollout),
             **({OBJECTIONS: list(start.objections)} if start.objections else {}),
         },
-        extra_files={ROLLOUT_FILE: rollout.as_dict()},
         run=start.run,
     )
     return rollout
@@ -166,7 +184,7 @@ def cool_down_end(registry: Registry, advisor: str, version: str, plan: RolloutP
 def apply_rollout_decision(
     registry: Registry, rollout: Rollout, decision: RolloutDecision, *, actor: str, now: datetime | None = None
 ) -> Rollout:
-    """Carry out a decision once: move the pointer for a rollback, write the file, then the history.
+    """Carry out a decision once: one entry of the history, which for a rollback moves the pointer.
 
     Raises:
         ChampionChanged: there was a promotion or rollback in the meantime.
@@ -175,18 +193,28 @@ def apply_rollout_decision(
     if isinstance(decision, Hold):
         return rollout
     changed = rollout_after_decision(rollout, decision, now or datetime.now(UTC))
-    if isinstance(decision, RollBack):
-        registry.rollback(rollout.advisor, actor=actor, reason=decision.sentence, expected=rollout.version)
-    with registry.locked(rollout.advisor):
-        stored = load_rollout(registry, rollout.advisor)
-        if stored is None or stored.salt != rollout.salt or stored.revision != rollout.revision:
+    detail = _entry_detail(changed)
+
+    def require_unchanged(entries: Sequence[HistoryEntry]) -> None:
+        stored = _latest_rollout(registry, rollout.advisor, entries)
+        moves = [entry for entry in entries if entry.moves_pointer]
+        if stored is None or stored.salt != rollout.salt or not _is_active(stored, entries):
+            raise ChampionChanged(rollout.advisor, rollout.version, moves[-1].after if moves else None)
+        if isinstance(decision, Advance) and stored.revision != rollout.revision:
             raise NothingToDo(f"The rollout of {rollout.version} has changed in the meantime.", "Check it again.")
-        if isinstance(decision, Advance) and active_rollout(registry, rollout.advisor) is None:
-            raise ChampionChanged(rollout.advisor, rollout.version, registry.current(rollout.advisor))
-        write_json(registry.root / rollout.advisor / ROLLOUT_FILE, changed.as_dict())
-    if isinstance(decision, Advance):
-        _record_in_history(registry, changed, actor)
+
+    about: dict[str, Any] = {"actor": actor, "reason": changed.why, "detail": detail, "require": require_unchanged}
+    if isinstance(decision, RollBack):
+        registry.rollback(rollout.advisor, expected=rollout.version, **about)
+    else:
+        registry.record_rollout(rollout.advisor, rollout.version, **about)
     return changed
+
+
+def _entry_detail(rollout: Rollout) -> dict[str, Any]:
+    """The details of an entry that starts or changes a rollout."""
+    detail: dict[str, Any] = {"rollout": rollout.salt, "share": rollout.share, STATE_KEY: rollout.as_dict()}
+    return detail | ({"revision": rollout.revision, "evidence": dict(rollout.evidence)} if rollout.revision else {})
 
 
 def rollout_ended_by_service(registry: Registry, advisor: str) -> Rollout | None:
@@ -196,30 +224,6 @@ def rollout_ended_by_service(registry: Registry, advisor: str) -> Rollout | None
     if rollout is None or rollout.status != "rolled_back" or len(moves) < 2 or moves[-1].actor != SERVICE_ACTOR:
         return None
     return rollout if moves[-2].detail.get("rollout") == rollout.salt else None
-
-
-def _record_in_history(registry: Registry, rollout: Rollout, actor: str) -> None:
-    """Append the rollout's last change to the history."""
-    detail = {
-        "rollout": rollout.salt,
-        "share": rollout.share,
-        "revision": rollout.revision,
-        "evidence": dict(rollout.evidence),
-    }
-    registry.record_rollout(rollout.advisor, rollout.version, actor=actor, reason=rollout.why, detail=detail)
-
-
-def repair_rollout_history(registry: Registry, advisor: str, actor: str) -> None:
-    """Append the change of a share that a killed process wrote to the file but not to the history."""
-    rollout = load_rollout(registry, advisor)
-    if rollout is None or rollout.revision == 0 or rollout.status == "rolled_back":
-        return
-    entries = registry.history(advisor)
-    moves = [entry for entry in entries if entry.moves_pointer]
-    if not moves or moves[-1].detail.get("rollout") != rollout.salt:
-        return  # something else made the present champion
-    if all(entry.detail.get("revision") != rollout.revision for entry in entries if entry.serial > moves[-1].serial):
-        _record_in_history(registry, rollout, actor)
 
 
 def set_rollout_share(
@@ -313,7 +317,7 @@ def check_rollout(
     Args:
         registry: of the adapters.
         advisor: whose rollout is checked.
-        jobs: the advisor's, oldest first.
+        jobs: the advisor's on this machine, oldest first; those of other machines come from the registry's store.
         actor: who checks, for the history.
         now: for tests; by default the current time.
         carry_out: which decisions to carry out. The service carries out a rollback alone, after a failed answer.
@@ -323,10 +327,8 @@ def check_rollout(
         ChampionChanged: there was a promotion or rollback in the meantime.
     """
     moment = now or datetime.now(UTC)
-    if carry_out != "nothing":
-        repair_rollout_history(registry, advisor, actor)
     rollout = _require_active(registry, advisor)
-    observed = count_observations(rollout_requests(jobs, rollout), rollout)
+    observed = observe_rollout(registry, rollout, jobs, publish=carry_out != "nothing")
     decision = _held_after_failure(registry, rollout, decide_rollout(rollout, observed, moment))
     if carry_out == "nothing" or (carry_out == "rollback" and not isinstance(decision, RollBack)):
         return RolloutCheck(rollout, observed, decision, rollout)

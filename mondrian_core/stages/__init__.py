@@ -94,13 +94,12 @@ def check_run_prerequisites(context: StageContext) -> None:
 
     Raises:
         UnknownAdvisor, NoDatabase, BaseModelUnavailable: each names the next step.
-        BadInput: the recipe asks for a rollout and the registry is in an object store.
+        BadInput: the registry can only be read.
     """
     from mondrian_core.models.base_model import resolve_base_path
 
-    if context.recipe.promote.rollout:
-        context.registry.require_rollout_support()
-    context.store().advisor(context.advisor)
+    context.registry.require_writable()
+    context.advisor_prompt()
     resolve_base_path(context.base_model)
 
 

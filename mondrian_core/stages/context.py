@@ -22,7 +22,11 @@ from mondrian_core.settings import Settings, validate_advisor_id
 
 if TYPE_CHECKING:
     from mondrian_core.data.dataset.version import DatasetVersion
+    from mondrian_core.prompts import AdvisorPrompt
+    from mondrian_core.shared_storage import SharedStorage
     from mondrian_core.store import Store
+
+INPUTS_FILE = "inputs.json"  # in a run folder: advisor and digest of the inputs, where there is no database
 
 
 class OpenedDatasets:
@@ -107,6 +111,26 @@ class StageContext:
 
         Settings(workspace=self.root).require_workspace()
         return Store(self.root / "mondrian.db", read_only=True)
+
+    def shared_storage(self) -> SharedStorage | None:
+        """Where this run is published (MONDRIAN_SHARED); None when nowhere."""
+        from mondrian_core.shared_storage.publication import open_shared
+
+        return open_shared(Settings().shared_root)
+
+    def advisor_prompt(self) -> AdvisorPrompt:
+        """The advisor as the prompt needs it: from the database, or from a run that was published without it.
+
+        Raises:
+            NoWorkspace, NoDatabase: when neither is there.
+        """
+        from mondrian_core.prompts import AdvisorPrompt
+
+        recorded = self.run_folder / INPUTS_FILE
+        if (self.root / "mondrian.db").is_file() or not recorded.is_file():
+            with self.store() as store:
+                return store.advisor(self.advisor)
+        return AdvisorPrompt(**read_json(recorded)["advisor"])
 
     def store_for_writing(self) -> Store:
         """The workspace's database, opened for writing and migrated when it is older.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mondrian_core.errors import BaseModelUnavailable, NothingToDo
 from mondrian_core.events import EventListener, StageNotice, StageStarted, ignore_events
-from mondrian_core.files import read_json
-from mondrian_core.stages.context import StageContext
+from mondrian_core.files import read_json, write_json
+from mondrian_core.shared_storage import fetch_dataset
+from mondrian_core.stages.change_detection import training_inputs_digest
+from mondrian_core.stages.context import INPUTS_FILE, StageContext
 from mondrian_core.stages.index import indexed_photographs
 from mondrian_core.stages.link import step_without_usable_critiques
 from mondrian_core.stages.summaries import (
@@ -49,6 +52,9 @@ def dataset_stage(context: StageContext, listen: EventListener = ignore_events) 
         BuildLimits(token_budget=_token_budget(context, listen), index=indexed_photographs(context, listen)),
     )
     context.datasets.add(built)
+    if context.shared_storage() is not None:
+        inputs = {"advisor": asdict(advisor), "training_inputs": training_inputs_digest(context)}
+        write_json(context.run_folder / INPUTS_FILE, inputs)
     sheet = built.path / "contact_sheet.png"
     return write_stage_summary(
         context,
@@ -66,8 +72,14 @@ def dataset_stage(context: StageContext, listen: EventListener = ignore_events) 
 
 
 def open_run_dataset(context: StageContext) -> DatasetVersion:
-    """The dataset version that the run names, else the one that it built."""
-    return context.datasets.open(Path(context.dataset or read_stage_summary(context, "dataset", DatasetSummary).path))
+    """The dataset version that the run names, else the one that it built; fetched when another machine published it."""
+    if context.dataset:
+        return context.datasets.open(Path(context.dataset))
+    built = read_stage_summary(context, "dataset", DatasetSummary)
+    storage = None if (Path(built.path) / "manifest.json").is_file() else context.shared_storage()
+    if storage is None:
+        return context.datasets.open(Path(built.path))
+    return context.datasets.open(fetch_dataset(storage, context.root, context.advisor, built.digest))
 
 
 def _token_budget(context: StageContext, listen: EventListener) -> TokenBudget | None:

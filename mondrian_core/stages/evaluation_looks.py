@@ -43,7 +43,7 @@ def take_look(
 
     if context.adapter is not None and registered is None:
         return None
-    asked = [base.identity.fingerprint, prompt_digest(context.store().advisor(context.advisor))]
+    asked = [base.identity.fingerprint, prompt_digest(context.advisor_prompt())]
     request = LookRequest(
         run=context.run,
         candidate=adapter_files_digest(adapter),

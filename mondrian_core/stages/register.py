@@ -39,7 +39,7 @@ def register_stage(context: StageContext, listen: EventListener = ignore_events)
     manifest = {
         "run": context.run,
         "base": trained.base or base_record(context.base_model),
-        "prompt_digest": prompt_digest(context.store().advisor(context.advisor)),
+        "prompt_digest": prompt_digest(context.advisor_prompt()),
         "dataset": {
             "digest": built.digest,
             "photographs": built.photographs,

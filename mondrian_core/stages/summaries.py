@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from mondrian_core.errors import MondrianError, NothingToDo
-from mondrian_core.events import EventListener, StageFinished
+from mondrian_core.events import EventListener, StageFinished, StageNotice
 from mondrian_core.files import read_json, write_json
 from mondrian_core.gate_strictness import loosened_settings, loosened_text
 from mondrian_core.portable_paths import absolute_from_portable, portable_path, without_absolute_paths
 from mondrian_core.registry import COMPARED_WITH, SETTINGS
+from mondrian_core.shared_storage import publish_run, remove_checkpoints
 from mondrian_core.stages.context import StageContext
 
 
@@ -224,11 +225,25 @@ def read_stage_summary(context: StageContext, stage: str, kind: type[StageSummar
 def write_stage_summary(
     context: StageContext, stage: str, summary: StageSummaryT, listen: EventListener
 ) -> StageSummaryT:
-    """Write a stage's summary to the run folder and emit `StageFinished`; returns the summary."""
+    """Write a stage's summary to the run folder, publish the run and emit `StageFinished`; returns the summary."""
     stored = summary.as_stored(context)
     write_json(context.run_folder / f"{stage}.json", stored)
+    _publish(context, stage, listen)
     listen(StageFinished(stage, stored))
     return summary
+
+
+def _publish(context: StageContext, stage: str, listen: EventListener) -> None:
+    """Publish the run where MONDRIAN_SHARED says; the next stage publishes what could not be published now."""
+    storage = context.shared_storage()
+    if storage is None:
+        return
+    try:
+        publish_run(storage, context.run_folder)
+        if stage == "train":
+            remove_checkpoints(storage, context.run)
+    except (MondrianError, OSError) as error:
+        listen(StageNotice(stage, f"The run was not published: {error}"))
 
 
 def error_as_dict(error: MondrianError) -> dict[str, Any]:

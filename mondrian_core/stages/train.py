@@ -6,9 +6,10 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
-from mondrian_core.errors import translate_foreign_errors
-from mondrian_core.events import EventListener, StageStarted, chain_listeners, ignore_events
+from mondrian_core.errors import MondrianError, translate_foreign_errors
+from mondrian_core.events import EventListener, StageNotice, StageStarted, chain_listeners, ignore_events
 from mondrian_core.settings import Settings
+from mondrian_core.shared_storage import CheckpointPublisher, SharedStorage, restore_checkpoint
 from mondrian_core.stages.accelerator_lock import on_accelerator
 from mondrian_core.stages.context import StageContext
 from mondrian_core.stages.dataset import open_run_dataset
@@ -42,6 +43,12 @@ def train_stage(
     listen(StageStarted("train", detail=selected.description))
     training_data.record_training_data(context.run_folder, version, selected.extent)
     with ExitStack() as stack, translate_foreign_errors(context.run_folder):
+        # a dataset that was named: this machine trains for a run elsewhere, which looks after its checkpoints
+        if context.dataset is None and (storage := context.shared_storage()) is not None:
+            if resume is not False:
+                _restore(storage, context, listen)
+            publisher = stack.enter_context(CheckpointPublisher(storage, context.run_folder, listen))
+            listen = chain_listeners(listen, publisher)
         if Settings().tensorboard_enabled:
             curves = stack.enter_context(
                 tensorboard.tensorboard_listener(context.run_folder / tensorboard.TENSORBOARD_FOLDER)
@@ -78,6 +85,17 @@ def train_stage(
         worse_than_base=result.worse_than_base,
     )
     return write_stage_summary(context, "train", summary, listen)
+
+
+def _restore(storage: SharedStorage, context: StageContext, listen: EventListener) -> None:
+    """Take over the checkpoint of another machine, if it is ahead of the one here."""
+    try:
+        position = restore_checkpoint(storage, context.run_folder)
+    except (MondrianError, OSError) as error:
+        listen(StageNotice("train", f"No published checkpoint can be used: {error}"))
+        return
+    if position is not None:
+        listen(StageNotice("train", f"The checkpoint after step {position[0]} came from {storage.store.url}."))
 
 
 @on_accelerator

@@ -16,7 +16,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from mondrian_core.errors import BadInput, TrainingDiverged
-from mondrian_core.events import EventListener, StageNotice, StageProgressed
+from mondrian_core.events import CheckpointSaved, EventListener, StageNotice, StageProgressed
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.lora import lora_layers
 from mondrian_core.training import loss_curve
@@ -177,6 +177,7 @@ class _TrainingRun:
     def _save_checkpoint(self) -> None:
         state = self._state
         save_checkpoint(self._checkpoint_folder, state.progress, state.trainable, state.optimizer, state.best)
+        self._listen(CheckpointSaved(self._objective.stage, state.progress.step))
 
     def _notice(self, message: str) -> None:
         self._listen(StageNotice(self._objective.stage, message))

@@ -12,8 +12,7 @@ import pytest
 from rich.prompt import Confirm, Prompt
 
 from mondrian_core import cli
-from mondrian_core.rubric import DIMENSIONS
-from mondrian_core.store import DimensionalProfile, Store
+from tests.plain_critiques import save_critiques
 
 Answer = Callable[..., tuple[int, dict[str, Any], list[str]]]
 
@@ -40,21 +39,6 @@ def begin(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     return act
 
 
-def write_critiques(root: Path, count: int) -> None:
-    with Store(root / "mondrian.db") as store:
-        for number in range(count):
-            store.save_profile(
-                DimensionalProfile(
-                    id=str(number),
-                    advisor="weegee",
-                    image_path=f"source/{number}.jpg",
-                    scores=dict.fromkeys(DIMENSIONS, 7.0),
-                    comments=dict.fromkeys(DIMENSIONS, "Clear."),
-                    overall_grade="7.0",
-                )
-            )
-
-
 def test_script_goes_as_far_as_its_answers(begin: Answer, tmp_path: Path) -> None:
     status, way, commands = begin("--yes")
     assert (status, way["current"], commands) == (1, "advisor", ["init"])
@@ -62,7 +46,7 @@ def test_script_goes_as_far_as_its_answers(begin: Answer, tmp_path: Path) -> Non
     assert (status, way["current"], commands) == (1, "photographs", ["advisors add Weegee"])
     status, way, commands = begin("--yes", "--photographs", "/nowhere")
     assert status == 1 and commands == ["import /nowhere --advisor weegee"]
-    write_critiques(tmp_path / "workspace", 10)
+    save_critiques(tmp_path / "workspace", "weegee", 10)
     status, way, commands = begin("--yes", "--no-serve")
     assert way["current"] == "train" and commands == ["retrain --advisor weegee"]  # once, although nothing changed
     assert way["recipe"]["name"] == "small-set"
@@ -91,7 +75,7 @@ def test_a_person_is_asked_for_what_is_missing(begin: Answer, tmp_path: Path, mo
     assert status == 1 and way["current"] == "photographs"
     folder = Path("~/street photographs").expanduser()
     assert commands == ["init", "advisors add Weegee", f"import {folder} --advisor weegee"]
-    write_critiques(tmp_path / "workspace", 10)
+    save_critiques(tmp_path / "workspace", "weegee", 10)
     monkeypatch.setattr(Confirm, "ask", lambda *question, **options: False)
     status, way, commands = begin()
     assert status == 1 and way["current"] == "train" and commands == []

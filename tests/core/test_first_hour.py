@@ -22,9 +22,9 @@ from mondrian_core.retraining_runs import (
     retraining_lock_of,
     start_retraining,
 )
-from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.settings import Settings
-from mondrian_core.store import DimensionalProfile, Store
+from mondrian_core.store import Store
+from tests.plain_critiques import save_critiques
 
 RUN = "20261128-180000-000000-ansel"
 
@@ -41,21 +41,6 @@ def root(tmp_path: Path) -> Path:
 def way(root: Path) -> FirstHour:
     with Store(root / "mondrian.db", read_only=True) as store:
         return look_at_first_hour(store, Registry(root.parent / "adapters"), root, store.advisor("ansel"))
-
-
-def write(root: Path, critiques: int) -> None:
-    with Store(root / "mondrian.db") as store:
-        for number in range(critiques):
-            store.save_profile(
-                DimensionalProfile(
-                    id=str(number),
-                    advisor="ansel",
-                    image_path=f"source/{number}.jpg",
-                    scores=dict.fromkeys(DIMENSIONS, 7.0),
-                    comments=dict.fromkeys(DIMENSIONS, "Clear."),
-                    overall_grade="7.0",
-                )
-            )
 
 
 def begin_run(root: Path, **files: dict[str, object]) -> Path:
@@ -83,9 +68,9 @@ def test_exactly_one_step_is_current_until_an_adapter_answers(root: Path) -> Non
     with Store(root / "mondrian.db", read_only=True) as store:
         nothing = look_at_first_hour(store, Registry(root.parent / "adapters"), root, None)
     seen = [nothing.current, way(root).current]
-    write(root, 3)
+    save_critiques(root, "ansel", 3)
     seen.append(way(root).current)
-    write(root, 10)
+    save_critiques(root, "ansel", 10)
     seen.append(way(root).current)
     register_version(root)
     begin_run(root, promote={"decision": "candidate", "version": "v0001", "sentence": "Kept.", "command": "mondrian x"})

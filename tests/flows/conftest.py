@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from deployments.bootstrap import RunningPrefect, bring_up, take_down
 from mondrian_core.data.sample_workspace import create_workspace
 from mondrian_core.settings import Settings
 
+HOLD_VARIABLE = "MONDRIAN_TEST_HOLD"
 LAST_FILE = "test_lifecycle.py"  # it kills the server and the worker that all other tests of this folder use
 
 
@@ -24,15 +26,46 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("machine")
     (folder / "workspace").mkdir()
-    return Settings(workspace=folder / "workspace", adapters=folder / "adapters", base_model="mini")
+    return Settings(
+        workspace=folder / "workspace",
+        adapters=folder / "adapters",
+        base_model="mini",
+        notifications="none",  # a run that a test makes fail would start another one; test_automations.py wants them
+    )
 
 
 @pytest.fixture(scope="package")
 def machine(settings: Settings) -> Iterator[RunningPrefect]:
     """Server, worker and deployments; the same for all tests of this folder, because they take ten seconds to start."""
-    running = bring_up(settings)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PYTHONPATH", str(Path(__file__).parent / "held"))  # tests/flows/held/sitecustomize.py
+        environment.setenv(HOLD_VARIABLE, str(settings.root.parent))
+        running = bring_up(settings)
     yield running
     take_down(settings)
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Holds the runs of `machine` where they open a certain file."""
+
+    folder: Path
+
+    @contextmanager
+    def opening(self, pattern: str) -> Iterator[Callable[[], bool]]:
+        """Inside the block whoever opens a path that matches waits; gives a function that says whether one does."""
+        asked, held = self.folder / ".held-pattern", self.folder / ".held-at"
+        held.unlink(missing_ok=True)
+        asked.write_text(pattern, encoding="utf-8")
+        try:
+            yield held.exists
+        finally:
+            asked.unlink()
+
+
+@pytest.fixture
+def hold(settings: Settings) -> Hold:
+    return Hold(settings.root.parent)
 
 
 @pytest.fixture

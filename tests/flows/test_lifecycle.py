@@ -6,6 +6,7 @@ These tests run after all others of the folder, because they kill the server tha
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,9 @@ import pytest
 
 from deployments import prefect_setup, run_watcher
 from deployments.bootstrap import SERVER, WORKER, RunningPrefect, bring_up, take_down
+from deployments.prepared_deploy import PreparedDeploy
 from mondrian_core import accelerator_lock
+from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings
 from tasks import liveness
 from tasks.processes import ManagedProcess, child_processes, process_start_token
@@ -29,7 +32,7 @@ from tests.waiting import LIMIT_SECONDS, wait_until
 pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).resolve().parents[2]
-ENDED_WELL = ("Completed", "Candidate", "Rejected")
+ENDED_WELL = ("Promoted", "Candidate", "Rejected")
 SMALL: dict[str, Any] = {
     "name": "as small as it gets",
     "data": {"variants": 0, "test_from": 8},
@@ -64,6 +67,11 @@ def training_log(workspace: Path, run: UUID) -> str:
     return logs[0].read_text() if logs else ""
 
 
+def logged_steps(folder: Path) -> list[str]:
+    """The optimizer steps of a run, each with its time: a step that was trained again is another line."""
+    return [line for line in (folder / "training_log.jsonl").read_text().splitlines() if '"kind": "step"' in line]
+
+
 def kill(*pids: int) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
@@ -92,7 +100,7 @@ def test_only_the_death_of_its_process_ends_a_run(
     machine: RunningPrefect, settings: Settings, sample: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The machine sleeps; then the server, the worker and all of it die. The training sleeps while it isn't needed."""
-    monkeypatch.setattr(prefect_setup, "deploy_all", lambda place: None)  # nothing has changed since the machine began
+    monkeypatch.setattr(PreparedDeploy, "apply", lambda deploy: None)  # nothing has changed since the machine began
     run, process = train(machine, sample, ENDLESS)
     port, worker = machine.place.port, pid_of(machine, WORKER)
     stages = child_processes(process.pid)
@@ -120,6 +128,34 @@ def test_only_the_death_of_its_process_ends_a_run(
     assert state_of(now, run) == "Crashed"
     with accelerator_lock.exclusive_work("test", print, wait=False):
         pass
+
+
+def test_after_a_power_cut_in_the_evaluation_a_retry_trains_nothing_again(
+    machine: RunningPrefect, settings: Settings, sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Worker, run and stage are killed in the evaluation; Prefect's results and two summaries are lost as well."""
+    from prefect.states import AwaitingRetry
+
+    monkeypatch.setattr(PreparedDeploy, "apply", lambda deploy: None)  # nothing has changed since the machine began
+    now = bring_up(settings)
+    run, process = train(now, sample, SMALL)
+    [folder] = (sample / "runs").glob(f"*{str(run)[:8]}")
+    wait_until(lambda: (folder / "evaluate.log").exists() and child_processes(process.pid), "the evaluation")
+    trained = logged_steps(folder)
+    kill(pid_of(now, WORKER), process.pid, *(each.pid for each in child_processes(process.pid)))
+    shutil.rmtree(now.place.home / "storage", ignore_errors=True)
+    for lost in ("link.json", "dataset.json"):
+        (folder / lost).unlink()
+
+    now = bring_up(settings)
+    assert state_of(now, run) == "Crashed"
+    with prefect_setup.prefect_client(now.place) as client:
+        client.set_flow_run_state(run, AwaitingRetry())
+    seen = run_watcher.follow_flow_run(now.place, run, lambda glance: None)
+    assert seen.state in ENDED_WELL, seen.message
+    assert logged_steps(folder) == trained, "a step was trained again"
+    registry = Registry(sample.parent / "lifecycle")
+    assert [version.manifest["run"] for version in registry.versions("ansel")] == [seen.run]
 
 
 @pytest.mark.soak

@@ -15,13 +15,13 @@ from prefect import Flow
 from prefect.utilities.schema_tools import validate
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mondrian_core.recipes import TrainRecipe, common_fields
 from mondrian_core.rollout import ROLLOUT_DEPLOYMENT
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
 PROMISED = {
     "retrain/scheduled",
+    "train/dataset",
     "promote/manual",
     "rollback/manual",
     "rollback/automatic",
@@ -169,10 +169,10 @@ def test_each_worker_runs_its_own_checkout() -> None:
 
 def test_what_needs_the_database_stays_on_the_data_machine() -> None:
     queues = {deployment.full_name: deployment.work_pool.work_queue_name for deployment in FILE.deployments}
-    reads_database = {name for name in queues if name.partition("/")[0] in ("index", "synthesize", "backup", "drift")}
-    assert reads_database and {queues[name] for name in reads_database} == {"data"}
+    flows = ("retrain", "evaluate", "index", "synthesize", "backup", "prune", "drift")
+    assert {queues[name] for name in queues if name.partition("/")[0] in flows} == {"data"}
     assert {queues[name] for name in queues if name.startswith("serve/")} == {"serving"}
-    assert queues["retrain/scheduled"] == "accelerator"
+    assert [name for name, queue in queues.items() if queue == "accelerator"] == ["train/dataset"]
 
 
 @pytest.mark.parametrize("typo", ["concurrency_limitt: 3", "retries: 3"])
@@ -188,19 +188,30 @@ def is_valid_schema_value(value: Any, schema: dict[str, Any]) -> bool:
     return not validate(value, schema, raise_on_error=False)
 
 
-def test_recipe_form_shows_names_and_common_settings_only() -> None:
-    """Every other setting is accepted all the same, and an unknown key is refused by the schema itself."""
+def test_retraining_form_is_a_recipe_and_five_overrides() -> None:
+    """Every other setting is accepted as values, and an unknown key is refused by the schema itself."""
     retrain = next(each for each in FILE.deployments if each.full_name == "retrain/scheduled")
     flow = flow_of(retrain)
-    name, settings = flow.parameters.properties["recipe"]["anyOf"][:2]
-    assert name["enum"][0] == "default" and "small-set" in name["enum"]
-    assert list(settings["properties"]) == ["train"]
-    assert set(settings["properties"]["train"]["properties"]) == set(common_fields(TrainRecipe))
-    assert len(settings["properties"]["train"]["properties"]) < 12
-    flow.validate_parameters(
-        {"advisor": "ansel", "recipe": {"train": {"epochs": 2, "warmup_fraction": 0.1}, "data": {}}}
-    )
-    assert is_valid_schema_value({"train": {"warmup_fraction": 0.1}, "gates": {"score_photographs": 9}}, settings)
+    fields = flow.parameters.properties
+    in_order = sorted(fields, key=lambda name: fields[name]["position"])
+    assert in_order[:7] == ["advisor", "recipe", "epochs", "rank", "learning_rate", "dropout", "seed"]
+    assert all("anyOf" not in fields[name] for name in in_order if name != "recipe"), "one plain field each"
+    name, file, values = fields["recipe"]["anyOf"]
+    assert name["enum"][:2] == ["auto", "default"] and "small-set" in name["enum"]
+    assert is_valid_schema_value("recipes/mine.toml", file) and not is_valid_schema_value("smal-set", file)
+    assert "properties" not in values, "an editor for JSON"
+    older = {"train": {"warmup_fraction": 0.1}, "gates": {"score_photographs": 9}}
+    flow.validate_parameters({"advisor": "ansel", "recipe": older, "seed": 3})
+    assert is_valid_schema_value(older, values)
     unknown_keys: list[dict[str, Any]] = [{"train": {"rnak": 4}}, {"gates": {"scores": 1}}, {"trian": {}}]
     for unknown in unknown_keys:
-        assert not is_valid_schema_value(unknown, settings)
+        assert not is_valid_schema_value(unknown, values)
+    limits: list[tuple[str, float]] = [
+        ("epochs", 0),
+        ("rank", 257),
+        ("learning_rate", 0),
+        ("dropout", 1.0),
+        ("seed", -1),
+    ]
+    for setting, beyond in limits:
+        assert not is_valid_schema_value(beyond, fields[setting]), setting

@@ -102,7 +102,8 @@ def page_of(machine: RunningPrefect, key: str) -> str:
 
 def events_of(machine: RunningPrefect, advisor: str) -> list[str]:
     """Names of our events about an advisor, as the server has them."""
-    wanted = {"filter": {"resource": {"id": [f"mondrian.adapter.{advisor}"]}}}
+    resources = [f"mondrian.adapter.{advisor}", f"mondrian.advisor.{advisor}"]
+    wanted = {"filter": {"resource": {"id": resources}}}
     with httpx.Client(base_url=machine.place.api, auth=machine.place.basic_auth, trust_env=False) as client:
         found = client.post("/events/filter", json=wanted).raise_for_status().json()["events"]
     return [event["event"] for event in found]
@@ -120,7 +121,7 @@ def test_promoted_at_a_fifth_then_advanced_by_the_worker(
     where: dict[str, Any] = {"workspace": str(settings.root), "adapters": str(settings.adapters_root)}
     with prefect_here:
         state = promote_flow(advisor="ro-worker", version=second, plan=PLAN, **where, return_state=True)
-    assert state.name == "Completed" and "begins at 20%" in str(state.message), state
+    assert state.name == "RolloutStarted" and "begins at 20%" in str(state.message), state
     assert is_scheduled(machine), "a rollout that begins is checked"
     begun = in_force(registry, "ro-worker")
     assert (begun.version, begun.control, begun.share) == (second, first, 0.2)
@@ -248,7 +249,7 @@ def test_a_plan_with_a_mistake_promotes_nobody(
         done = promote_flow(advisor="ro-plan", version=second, plan={"stepps": []}, **where, return_state=True)
         quiet = promote_flow(advisor="ro-plan", version=second, rollout=True, **where, return_state=True)
     assert done.name == "Failed" and "docs/rollout.md" in str(done.message)
-    assert quiet.name == "Completed" and "begins in the shadow" in str(quiet.message)
+    assert quiet.name == "RolloutStarted" and "begins in the shadow" in str(quiet.message)
     assert in_force(registry, "ro-plan").control == first
 
 

@@ -124,7 +124,7 @@ def test_the_worker_ignores_what_an_older_template_let_through(machine: RunningP
         assert client.read_work_pool(POOL).base_job_template == prefect_setup.JOB_TEMPLATE
     with temporary_settings({PREFECT_API_URL: machine.place.api, PREFECT_API_AUTH_STRING: machine.place.auth}):
         found = asyncio.run(resolved())
-    assert (found.command, found.env, found.working_dir) == (None, {}, None)
+    assert (found.command, found.env, found.working_dir) == (prefect_setup.RUN_COMMAND, {}, None)
 
 
 @pytest.mark.parametrize("host", ["attacker.example", "127.0.0.1.attacker.example", "attacker.example:4200", ""])

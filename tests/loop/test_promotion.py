@@ -102,9 +102,9 @@ def test_a_passed_candidate_is_promoted_as_the_recipe_says(tmp_path: Path, rollo
     assert running is None or (running.version, running.control) == ("v0002", "v0001")
 
 
-def test_a_rollout_that_could_not_be_held_is_refused_before_any_work(tmp_path: Path) -> None:
+def test_a_registry_that_can_only_be_read_is_refused_before_any_work(tmp_path: Path) -> None:
     context = registered(tmp_path, rollout=True, adapters="memory://adapters")
-    with pytest.raises(BadInput, match="can't hold a rollout"):
+    with pytest.raises(BadInput, match="can only be read"):
         stages.check_run_prerequisites(context)
 
 

@@ -18,6 +18,9 @@ from mondrian_core.models.base_model import base_record
 from mondrian_core.promotion import EvaluationConditions, answer_schema_digest
 from mondrian_core.recipes import Recipe
 from mondrian_core.registry import Registry
+from tests.s3_server import machine, s3_server, url
+
+__all__ = ["machine", "s3_server", "url"]  # fixtures
 
 RANK = 4
 MODULE = "language_model.model.layers.0.self_attn.q_proj"

@@ -5,77 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from s3fs import S3FileSystem
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 from mondrian_core.cli import main
 from mondrian_core.errors import BadAdapter, BadInput, ChampionChanged, GateFailed, MondrianError
 from mondrian_core.events import StageEvent, StageNotice
+from mondrian_core.object_store import ObjectStore, Unreachable, WriteConflict, open_object_store
 from mondrian_core.registry import ChampionReference, Registry
 from mondrian_core.registry.looks import looks_in_history
-from mondrian_core.registry.object_store import ObjectStore, Unreachable, WriteConflict, open_object_store
 from mondrian_core.serving.http import registry_values
 from mondrian_core.settings import Settings, cache_folder_from_url, url_from_cache_folder
 from tests.registry.conftest import gate_report, manifest, write_adapter
 from tests.registry.test_looks import look_request
-from tests.rollout.conftest import begin_rollout
-
-
-class Silent(WSGIRequestHandler):
-    def log(self, *arguments: Any) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The address of an S3 server that takes one request at a time, so that its conditional writes are atomic."""
-    app = DomainDispatcherApplication(create_backend_app)
-    running = make_server("127.0.0.1", 0, app, threaded=False, request_handler=Silent)
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{running.server_port}"
-    running.shutdown()
-    thread.join()
-    running.server_close()
-
-
-@pytest.fixture
-def url(server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    """An empty place in a bucket."""
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_ENDPOINT_URL": server,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "NO_PROXY": "127.0.0.1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    open_object_store.cache_clear()
-    S3FileSystem.clear_instance_cache()
-    place = f"s3://photographs/{abs(hash(request.node.name))}/adapters"
-    store = open_object_store(place)
-    if not store._fs.exists("photographs"):
-        store._fs.call_s3("create_bucket", Bucket="photographs")
-    return place
-
-
-Machine = Callable[..., Registry]
-
-
-@pytest.fixture
-def machine(url: str, tmp_path: Path) -> Machine:
-    """The registry as a machine with a cache of that name sees it."""
-
-    def look(name: str, **options: Any) -> Registry:
-        return Registry(cache_folder_from_url(url, tmp_path / name), **options)
-
-    return look
+from tests.s3_server import Machine
 
 
 @pytest.fixture
@@ -459,6 +405,8 @@ def _down(self: ObjectStore, prefix: str = "") -> Any:
 
 
 def test_unreachable_object_store_is_reported(monkeypatch: pytest.MonkeyPatch, url: str, tmp_path: Path) -> None:
+    from s3fs import S3FileSystem
+
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     S3FileSystem.clear_instance_cache()
@@ -498,12 +446,6 @@ def test_a_removed_version_leaves_nothing_and_its_number_is_not_used_again(
     assert [version.version for version in filled.versions("ansel")] == ["v0001"]
     assert filled.register("ansel", write_adapter(tmp_path / "new"), manifest()).version == "v0004"
     history_is_true(filled)
-
-
-def test_a_rollout_is_refused(filled: Registry) -> None:
-    with pytest.raises(BadInput, match="one service"):
-        begin_rollout(filled)
-    assert filled.current("ansel") == "v0001"
 
 
 def test_settings_and_commands_take_the_url(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from datetime import timedelta
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -11,11 +10,11 @@ from mondrian_core.errors import MondrianError
 from mondrian_core.registry import Registry
 from mondrian_core.rollout import (
     Advance,
+    RollBack,
     active_rollout,
     apply_rollout_decision,
     check_rollout,
     load_rollout,
-    repair_rollout_history,
 )
 from tests.registry.faults import Disk, faulty, killed_at
 from tests.rollout.conftest import NOW, begin_rollout
@@ -70,7 +69,7 @@ def test_kill_at_any_point_of_start(registry: Registry, tmp_path: Path) -> None:
     assert seen == {"v0001", "v0002"} and disk.count >= 10
 
 
-def test_kill_at_any_point_of_advance_is_repaired_later(registry: Registry, tmp_path: Path) -> None:
+def test_kill_at_any_point_of_advance(registry: Registry, tmp_path: Path) -> None:
     begin_rollout(registry, now=NOW)
     rollout = active_rollout(registry, "ansel")
     assert rollout is not None
@@ -89,35 +88,32 @@ def test_kill_at_any_point_of_advance_is_repaired_later(registry: Registry, tmp_
         assert killed_at(point, lambda root=root: advance(root))  # type: ignore[misc]
         left = Registry(root)
         share = (active_rollout(left, "ansel") or rollout).share
-        for _ in range(2):
-            repair_rollout_history(left, "ansel", "settler")
         lines = [entry for entry in left.history("ansel") if entry.event == "rollout"]
         assert [entry.detail["share"] for entry in lines] == ([0.10] if share == 0.10 else [])
         assert all(entry.reason == "Advanced." for entry in lines)
+        later = check_rollout(left, "ansel", [], actor="next", now=NOW)
+        assert later.after.share == share and left.check("ansel") == ()
 
 
-def test_history_is_not_repaired_after_another_promotion(registry: Registry) -> None:
+def test_kill_at_any_point_of_rollback(registry: Registry, tmp_path: Path) -> None:
     begin_rollout(registry, now=NOW)
     rollout = active_rollout(registry, "ansel")
     assert rollout is not None
-    apply_rollout_decision(registry, rollout, Advance(0.10, "Advanced."), actor="b", now=NOW)
-    registry.rollback("ansel", actor="person:me", reason="no")
-    before = registry.history("ansel")
-    repair_rollout_history(registry, "ansel", "c")
-    assert registry.history("ansel") == before
-    left = load_rollout(registry, "ansel")
-    assert left is not None and left.share == 0.10
 
+    def roll_back(root: Path) -> None:
+        decision = RollBack("failures", "Rolled back.")
+        apply_rollout_decision(Registry(root), rollout, decision, actor="dead", now=NOW)
 
-def test_check_first_completes_interrupted_advance(registry: Registry) -> None:
-    begin_rollout(registry, now=NOW)
-    rollout = active_rollout(registry, "ansel")
-    assert rollout is not None
-    from mondrian_core.files import write_json
-    from mondrian_core.rollout import rollout_after_decision
-
-    changed = rollout_after_decision(rollout, Advance(0.10, "Advanced."), NOW)
-    write_json(registry.root / "ansel" / "rollout.json", changed.as_dict())
-    check_rollout(registry, "ansel", [], actor="flow:next", now=NOW + timedelta(minutes=5))
-    entry = registry.history("ansel")[-1]
-    assert (entry.event, entry.reason, entry.detail["share"]) == ("rollout", "Advanced.", 0.10)
+    shutil.copytree(registry.root, tmp_path / "count")
+    with faulty(Disk()) as disk:
+        roll_back(tmp_path / "count")
+    seen = set()
+    for point in range(disk.count):
+        root = tmp_path / f"at-{point}"
+        shutil.copytree(registry.root, root)
+        assert killed_at(point, lambda root=root: roll_back(root))  # type: ignore[misc]
+        left = Registry(root)
+        state = load_rollout(left, "ansel")
+        assert state is not None
+        seen.add((left.current("ansel"), state.status))
+    assert seen == {("v0002", "running"), ("v0001", "rolled_back")}, "one step ends both"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -50,7 +52,8 @@ def test_start_promotes_at_first_share(registry: Registry) -> None:
     rollout = active_rollout(registry, "ansel")
     assert rollout is not None and (rollout.version, rollout.control, rollout.share) == ("v0002", "v0001", 0.05)
     assert registry.current("ansel") == "v0002"
-    assert registry.history("ansel")[-1].detail == {"rollout": rollout.salt, "share": 0.05}
+    detail = registry.history("ansel")[-1].detail
+    assert (detail["rollout"], detail["share"]) == (rollout.salt, 0.05)
     with pytest.raises(NothingToDo, match="5%"):
         begin(registry, "v0003")
 
@@ -96,14 +99,27 @@ def test_manual_rollback_ends_rollout(registry: Registry) -> None:
     with pytest.raises(ChampionChanged):
         apply_rollout_decision(registry, rollout, RollBack("failures", "Rolled back."), actor="flow:y")
     registry.promote("ansel", "v0002", expected="v0001", actor="person:me", reason="now for everybody")
-    assert active_rollout(registry, "ansel") is None, "the old file must not hold back a promotion by hand"
+    assert active_rollout(registry, "ansel") is None, "the old rollout must not hold back a promotion by hand"
 
 
-def test_corrupt_rollout_file_is_reported(registry: Registry) -> None:
-    begin(registry)
-    (registry.root / "ansel" / "rollout.json").write_text("{")
-    with pytest.raises(BadInput, match="Remove it"):
+def test_a_rollout_of_an_older_release_goes_on(registry: Registry, tmp_path: Path) -> None:
+    """It kept the state in a file next to the promotion's entry."""
+    twin = Registry(tmp_path / "twin", clock=lambda: NOW)
+    shutil.copytree(registry.root, twin.root)
+    begin(twin)
+    state = twin.history("ansel")[-1].detail["rollout_state"]
+    file = registry.root / "ansel" / "rollout.json"
+    detail = {"rollout": state["salt"], "share": 0.05}
+    registry.promote("ansel", "v0002", expected="v0001", actor="a", reason="r", detail=detail)
+    file.write_text("{")
+    with pytest.raises(BadInput, match="mondrian adapters rollback"):
         active_rollout(registry, "ansel")
+    file.write_text(json.dumps(state))
+    rollout = active_rollout(registry, "ansel")
+    assert rollout is not None and rollout.share == 0.05
+    apply_rollout_decision(registry, rollout, Advance(0.10, "Advanced."), actor="flow:y", now=NOW)
+    later = active_rollout(registry, "ansel")
+    assert later is not None and later.share == 0.10
 
 
 def answer(score: float) -> dict[str, object]:

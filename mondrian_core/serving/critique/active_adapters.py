@@ -14,9 +14,9 @@ from mondrian_core.events import EventListener, StageNotice, ignore_events
 from mondrian_core.next_steps import add_advisor_step, retrain_step
 from mondrian_core.registry import Registry
 from mondrian_core.registry.champion_pointer import POINTER
+from mondrian_core.registry.history import HISTORY
 from mondrian_core.registry.version import LEGACY_FLAT_NAME
 from mondrian_core.rollout import Rollout, active_rollout
-from mondrian_core.rollout.rollout_store import ROLLOUT_FILE as ROLLOUT
 from mondrian_core.serving.critique.adapter_source import AdapterSource, PointerSource, ServedAdapter
 
 FileStamp = tuple[int, int, int] | None
@@ -90,8 +90,8 @@ class ActiveAdapters:
             return None
         registry = self.registry_of(advisor)
         folder = registry.root / advisor
-        stamps = (_file_stamp(folder / ROLLOUT), _file_stamp(folder / POINTER))
-        if stamps[0] is None:
+        stamps = (_file_stamp(folder / HISTORY), _file_stamp(folder / POINTER))
+        if stamps[1] is None:
             return None
         with self._lock:
             if advisor not in self._rollouts or self._rollouts[advisor][0] != stamps:
@@ -136,6 +136,10 @@ class ActiveAdapters:
             named = Registry(self._source.root).advisors()
             return named if self._source.advisor is None else sorted({*self._registry.advisors(), self._source.advisor})
         return self._registry.advisors()
+
+    def known_advisors(self) -> list[str]:
+        """Like `advisors`, without asking a store: those whose state this machine has read."""
+        return self.advisors() if self._registry.url is None else self._registry.known_advisors()
 
     def registry_of(self, advisor: str) -> Registry:
         """The registry with this advisor's versions."""

@@ -19,6 +19,7 @@ from mondrian_core.serving.critique.answer_options import (
     answer_options_from_details,
 )
 from mondrian_core.serving.critique.routing import RoutingPolicy, StrategyRoute, route_in_rollout, route_request
+from mondrian_core.serving.critique.store_follower import StoreFollower
 from mondrian_core.serving.engine.supervisor import ModelProcess
 from mondrian_core.serving.http.decode_queue import DecodeQueue
 from mondrian_core.serving.http.metrics import ServiceMetrics
@@ -69,6 +70,7 @@ class Service:
     base: str
     recording: BackgroundRecording
     event_relay: ServiceEventRelay
+    followers: Sequence[StoreFollower] = ()
     token: str | None = None
     boot: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     decode_queue: DecodeQueue = field(default_factory=DecodeQueue)

@@ -1,7 +1,7 @@
 """Claims on jobs: a job that is running belongs to a process, and is queued again only when that process is gone.
 
 The service, `mondrian analyze`, `mondrian watch` and the MCP server write to one jobs table. A claim is a lock file
-beside the database: a service that starts leaves the running jobs of living processes alone.
+next to the database: a service that starts leaves the running jobs of living processes alone.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ LOOKBACK = timedelta(days=30)  # photographs from before the rollout that may be
 
 def add_next_shadow_job(store: Store, adapters: ActiveAdapters) -> Job | None:
     """Add the next shadow job; None when no rollout is in shadow mode or it has enough answers."""
-    for advisor in adapters.advisors():
+    for advisor in adapters.known_advisors():  # once a second: no request to a store
         rollout = adapters.rollout(advisor)
         if rollout is None or not rollout.in_shadow:
             continue

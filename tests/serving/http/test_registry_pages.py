@@ -172,13 +172,11 @@ def damage_registry(home: Path, damage: str) -> None:
         (home / "history.jsonl").write_text('{"serial": 1, "at": 5}\n[]\n')
     elif damage == "pointer":
         (home / "promoted.json").write_text("{")
-    elif damage == "rollout":
-        (home / "rollout.json").write_text("[]")
     else:
         (home / "v0002" / "report.html").write_text("another")
 
 
-@pytest.mark.parametrize("damage", ["weights", "manifest", "types", "history", "pointer", "rollout", "report"])
+@pytest.mark.parametrize("damage", ["weights", "manifest", "types", "history", "pointer", "report"])
 def test_damage_is_shown_and_breaks_no_page(client: TestClient, settings: Settings, damage: str) -> None:
     damage_registry(settings.adapters_root / "ansel", damage)
     for path in ("/registry", "/registry/ansel", "/registry/ansel/rollback", "/registry/ansel/v0002/promote"):
@@ -186,7 +184,7 @@ def test_damage_is_shown_and_breaks_no_page(client: TestClient, settings: Settin
     text = page(client, "/registry/ansel/v0002")
     if damage in ("weights", "manifest", "types"):
         assert "quarantine" in text and "Promote …" not in text
-    elif damage in ("history", "pointer", "rollout"):
+    elif damage in ("history", "pointer"):
         assert "mondrian adapters verify" in page(client, "/registry/ansel")
     else:
         assert "changed" in text

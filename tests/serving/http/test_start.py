@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.serving.http import start_routes
 from mondrian_core.serving.http.app import create_app
 from mondrian_core.serving.http.service import Service
 from mondrian_core.settings import Settings
-from mondrian_core.store import DimensionalProfile, Store
+from mondrian_core.store import Store
 from mondrian_core.store.photographs import Photograph, Photographs
+from tests.plain_critiques import save_critiques
 
 HTML = {"Accept": "text/html"}
 
@@ -27,21 +27,6 @@ HTML = {"Accept": "text/html"}
 def client(make_service: Callable[..., Service]) -> Iterator[TestClient]:
     with TestClient(create_app(make_service("base")), base_url="http://localhost", follow_redirects=False) as found:
         yield found
-
-
-def write_critiques(settings: Settings, count: int, advisor: str = "dorothea") -> None:
-    with Store(settings.database) as store:
-        for number in range(count):
-            store.save_profile(
-                DimensionalProfile(
-                    id=f"{advisor}-{number}",
-                    advisor=advisor,
-                    image_path=f"source/{number}.jpg",
-                    scores=dict.fromkeys(DIMENSIONS, 7.0),
-                    comments=dict.fromkeys(DIMENSIONS, "Clear."),
-                    overall_grade="7.0",
-                )
-            )
 
 
 def test_without_an_advisor_the_page_asks_for_a_name(client: TestClient, settings: Settings) -> None:
@@ -73,11 +58,11 @@ def test_steps_follow_what_is_there(client: TestClient, settings: Settings) -> N
             )
             Photographs(store).add(row)
     assert client.get("/start?advisor=dorothea").json()["current"] == "critiques"
-    write_critiques(settings, 9)
+    save_critiques(settings.root, "dorothea", 9)
     assert "1 more" in client.get("/start?advisor=dorothea", headers=HTML).text
     refused = client.post("/start/training", data={"advisor": "dorothea"})
     assert refused.status_code == 422 and "needs 10" in refused.text
-    write_critiques(settings, 10)
+    save_critiques(settings.root, "dorothea", 10)
     way = client.get("/start?advisor=dorothea").json()
     assert way["current"] == "train" and way["recipe"]["name"] == "small-set"
     assert way["recipe"]["reason"] in client.get("/start?advisor=dorothea", headers=HTML).text.replace("&#39;", "'")
@@ -93,7 +78,7 @@ def test_training_starts_once_and_its_error_is_shown(
         return started[-1]
 
     monkeypatch.setattr(start_routes, "start_retraining", start)
-    write_critiques(settings, 10)
+    save_critiques(settings.root, "dorothea", 10)
     for _ in range(2):
         answer = client.post("/start/training", data={"advisor": "dorothea"})
         assert answer.status_code == 303 and answer.headers["Location"] == "/start?advisor=dorothea"

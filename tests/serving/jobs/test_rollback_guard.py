@@ -33,7 +33,8 @@ def send(
     promote("v0001")
     rollout = begin_rollout(registry, "v0002", SHARE)
     service = make_service("fine_tuned")
-    answered = assigned_jobs(replace(rollout, plan=RolloutPlan()), 60, began=datetime.now(UTC), hours=0.001)
+    before = {"began": datetime.now(UTC), "hours": 1e-6}  # before anything that is sent below
+    answered = assigned_jobs(replace(rollout, plan=RolloutPlan()), 60, **before)
     service.store.import_jobs(answered)
     with TestClient(create_app(service), base_url="http://localhost") as client:
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import functools
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from mondrian_core.errors import BadInput, Broken
+from mondrian_core.files import copy_atomic, write_atomic
 
 CONDITIONAL_WRITE_PROTOCOLS = frozenset({"s3", "s3a"})
 _CONFLICT_CODES = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
@@ -30,10 +32,13 @@ class Unreachable(Broken):
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """An object: size in bytes, and a token that changes with its content ("" when the store has none)."""
+    """An object: size in bytes, a token that changes with its content ("" when the store has none), and the time of its
+    last change in seconds since the epoch (0 when unknown).
+    """
 
     size: int
     token: str
+    modified: float = 0.0
 
 
 class ObjectStore:
@@ -66,9 +71,9 @@ class ObjectStore:
             try:
                 found = self._fs.find(place, detail=True)
             except FileNotFoundError as error:
-                raise BadInput(f"There is no registry at {self.url}: {error}.", "Create the bucket first.") from None
+                raise BadInput(f"There is no store at {self.url}: {error}.", "Create the bucket first.") from None
         return {
-            name.removeprefix(f"{place}/"): ObjectInfo(int(facts.get("size") or 0), str(facts.get("ETag") or ""))
+            name.removeprefix(f"{place}/"): _object_info(facts)
             for name, facts in found.items()
             if name.startswith(f"{place}/")
         }
@@ -81,6 +86,23 @@ class ObjectStore:
             except FileNotFoundError:
                 return []
         return sorted(each["name"].rstrip("/").rpartition("/")[2] for each in found if each["type"] == "directory")
+
+    def size(self, path: str) -> int | None:
+        """Bytes of an object, without reading it; None when it doesn't exist."""
+        with self._translate_errors():
+            try:
+                return int(self._fs.info(self._at(path), refresh=True)["size"])
+            except FileNotFoundError:
+                return None
+
+    def token(self, path: str) -> str | None:
+        """The token of an object, without reading it; None when it doesn't exist."""
+        with self._translate_errors():
+            try:
+                facts = self._fs.info(self._at(path), refresh=True)
+            except FileNotFoundError:
+                return None
+        return str(facts.get("ETag") or "")
 
     def read(self, path: str) -> bytes:
         """Read an object."""
@@ -98,6 +120,11 @@ class ObjectStore:
         with self._translate_errors():
             self._fs.put_file(str(source), self._at(path))
 
+    def write(self, path: str, data: bytes) -> None:
+        """Write an object, replacing it; a reader sees the old or the new content."""
+        with self._translate_errors():
+            self._fs.pipe_file(self._at(path), data)
+
     def write_if(self, path: str, data: bytes, token: str | None) -> None:
         """Write an object only if it still has `token` (None: only if it doesn't exist).
 
@@ -105,12 +132,20 @@ class ObjectStore:
             WriteConflict: it has another token, or it exists.
             BadInput: the store has no conditional writes.
         """
-        if not self.conditional:
-            raise BadInput(f"{self.url} can only be read.", "Only a folder or an s3:// URL can be written to.")
+        self.require_conditional_writes()
         bucket, key = self._at(path).split("/", 1)
         condition = {"IfNoneMatch": "*"} if token is None else {"IfMatch": token}
         with self._translate_errors():
             self._fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, **condition)
+
+    def require_conditional_writes(self) -> None:
+        """Refuse a store without conditional writes.
+
+        Raises:
+            BadInput: the store has none.
+        """
+        if not self.conditional:
+            raise BadInput(f"{self.url} can only be read.", "Only a folder or an s3:// URL can be written to.")
 
     def remove(self, paths: Iterable[str]) -> None:
         """Delete objects; a missing object is not an error."""
@@ -136,9 +171,44 @@ class ObjectStore:
             if code in _CONFLICT_CODES:
                 raise WriteConflict(str(error)) from error
             raise Unreachable(
-                f"The registry at {self.url} can't be reached: {error}.",
+                f"The store at {self.url} can't be reached: {error}.",
                 "Check network, address (AWS_ENDPOINT_URL) and credentials, and run the command again.",
             ) from error
+
+
+class FolderStore(ObjectStore):
+    """A folder as a store, such as a network share; files appear complete. It has no conditional writes."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the folder. It is never created, because it may be a share that isn't mounted."""
+        super().__init__(folder.as_uri())
+        self._folder = folder
+
+    def upload(self, path: str, source: Path) -> None:
+        """Copy a file to the folder, replacing what is there."""
+        with self._translate_errors():
+            copy_atomic(source, self._folder / path)
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a file, replacing it atomically."""
+        with self._translate_errors():
+            write_atomic(self._folder / path, data)
+
+    @contextmanager
+    def _translate_errors(self) -> Iterator[None]:
+        if not self._folder.is_dir():
+            raise Unreachable(
+                f"The folder {self._folder} is not there.", "Mount the share, or create the folder, and run it again."
+            )
+        with super()._translate_errors():
+            yield
+
+
+def _object_info(facts: Mapping[str, Any]) -> ObjectInfo:
+    changed = facts.get("LastModified") or facts.get("mtime") or 0.0
+    modified = changed.timestamp() if isinstance(changed, datetime) else float(changed)
+    token = facts.get("ETag") or (f"{facts['mtime']}-{facts.get('ino')}" if "mtime" in facts else "")
+    return ObjectInfo(int(facts.get("size") or 0), str(token), modified)
 
 
 @functools.cache
@@ -153,8 +223,8 @@ def _store_error_types() -> tuple[type[Exception], ...]:
 
 @functools.cache
 def open_object_store(url: str) -> ObjectStore:
-    """The store of a URL; one per process, to share its connections."""
-    return ObjectStore(url)
+    """The store at a URL or an absolute folder; one per process, to share its connections."""
+    return ObjectStore(url) if "://" in url else FolderStore(Path(url))
 
 
 def new_claim_token() -> bytes:
