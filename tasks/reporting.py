@@ -17,7 +17,7 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.exceptions import FailedRun, PrefectException
-from prefect.settings import PREFECT_HOME
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_HOME, temporary_settings
 from prefect.states import Failed
 
 from mondrian_core.errors import BadInput, MondrianError, NegativeOutcome, translate_foreign_errors
@@ -28,6 +28,7 @@ from tasks.events import relay_run_events
 from tasks.run_context import settings_from_parameters
 
 UPDATE_SECONDS = 1.0
+OUTAGE_PAUSE_SECONDS = 60.0  # without updates of the bar after one that failed
 RUNS_LOG = "runs.log"
 HASH_PATTERN = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b")  # shown as its first 12 digits
 LOG_STEP_PERCENT = 10  # percent between two log lines
@@ -145,15 +146,17 @@ class ProgressReporter:
             self.logger.info("%s: %s (%.0f %%)", self.stage, text, percent)
 
     def _show(self, percent: float, text: str) -> None:
-        """Update the bar; an unreachable server must not stop the work."""
+        """Update the bar; an unreachable server must not stop the work, so nothing is sent again or soon after."""
         self.updated, text = time.monotonic(), without_local_paths(f"{self.stage}: {text}")
         try:
-            if self.artifact is None:
-                made = create_progress_artifact(progress=percent, key=self.key, description=text)
-                self.artifact = made if isinstance(made, UUID) else None
-            else:
-                update_progress_artifact(self.artifact, progress=percent, description=text)
+            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                if self.artifact is None:
+                    made = create_progress_artifact(progress=percent, key=self.key, description=text)
+                    self.artifact = made if isinstance(made, UUID) else None
+                else:
+                    update_progress_artifact(self.artifact, progress=percent, description=text)
         except (httpx.HTTPError, PrefectException) as error:
+            self.updated = time.monotonic() + OUTAGE_PAUSE_SECONDS
             self.logger.debug("the progress could not be published: %s", error)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from uuid import uuid4
 
 import pytest
@@ -41,6 +43,37 @@ def test_steps_after_the_stages_own_count_do_not_move_the_bar(monkeypatch: pytes
         listen(event)
     assert [percent for percent, _ in shown] == [50, 100, 100, 25, 25, 25, 50, 100]
     assert "validate 8 of 8" in shown[5][1]
+
+
+@pytest.mark.filterwarnings("ignore:Artifact creation outside")
+def test_a_server_that_cannot_answer_does_not_hold_up_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its database is down. Other requests are sent again for minutes; an update of the bar is sent once, then none."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    asked: list[str] = []
+
+    class OutOfOrder(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.send_error(503)
+
+        do_GET = do_POST  # noqa: N815  (the name that http.server looks for)
+
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), OutOfOrder)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(reporting, "get_run_logger", lambda: logging.getLogger("test"))
+    monkeypatch.setattr(reporting, "UPDATE_SECONDS", 0.0)
+    address = f"http://127.0.0.1:{server.server_port}/api"
+    with temporary_settings({PREFECT_API_URL: address, PREFECT_CLIENT_MAX_RETRIES: 8}):
+        listen = reporting.ProgressReporter("train", "ansel")
+        for done in range(1, 4):
+            listen(StageProgressed("train", done, 4))
+    server.shutdown()
+    server.server_close()
+    assert len(asked) == 1, asked
 
 
 def test_without_a_terminal_each_step_of_a_stage_has_its_lines() -> None:
