@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -76,32 +77,56 @@ def bring_up(
         PortInUse: `port` is given and in use.
         PrefectUnavailable: server or worker did not start; the processes of this call have been stopped.
     """
+    with _starting(settings) as started:
+        joined = read_join_record(settings)
+        server: ManagedProcess | None = None
+        if joined is not None:
+            place = joined_instance(settings, joined)
+        else:
+            ensure_prefect_password(settings)
+            place, server = _ensure_server(settings, port, usual_port, started, on_message)
+        machine = _machine(settings, joined)
+        if joined is None or "data" in joined.roles:  # a server in containers has no machine that declares its flows
+            with PreparedDeploy(place) as deploy:
+                if server is not None:
+                    _wait_until_healthy(place, server)
+                on_message("applying prefect.yaml")
+                prefect_setup.set_up_prefect(place, deploy)
+        machines.set_up_machine(place, machine)
+        _end_runs(settings, on_message, "Its process is gone: the machine or the worker stopped during the run.")
+        _ensure_workers(place, plan_workers(machine), started, on_message)
+        return RunningPrefect(place, tuple(recorded_processes(settings)), tuple(started))
+
+
+def bring_up_server(
+    settings: Settings,
+    *,
+    port: int | None = None,
+    usual_port: int | None = None,
+    on_message: OnMessage = ignore_message,
+) -> PrefectInstance:
+    """Start the server alone, or find it running.
+
+    Raises:
+        NoWorkspace, DiskFull, PortInUse, PrefectUnavailable: as `bring_up`.
+    """
+    with _starting(settings) as started:
+        ensure_prefect_password(settings)
+        place, server = _ensure_server(settings, port, usual_port, started, on_message)
+        _wait_until_healthy(place, server)
+        return place
+
+
+@contextmanager
+def _starting(settings: Settings) -> Iterator[list[ManagedProcess]]:
+    """Start processes, which are put into the list, while no other command does; after an error they are stopped."""
     settings.require_workspace()
     require_free_space(settings.root)
     home = create_prefect_home(settings)
     started: list[ManagedProcess] = []
     try:
         with FileLock(home / "up.lock", timeout=120):
-            joined = read_join_record(settings)
-            server: ManagedProcess | None = None
-            if joined is not None:
-                place = joined_instance(settings, joined)
-            else:
-                ensure_prefect_password(settings)
-                place, server = _ensure_server(settings, port, usual_port, started, on_message)
-            machine = _machine(settings, joined)
-            if (
-                joined is None or "data" in joined.roles
-            ):  # a server in containers has no machine that declares its flows
-                with PreparedDeploy(place) as deploy:
-                    if server is not None:
-                        _wait_until_healthy(place, server)
-                    on_message("applying prefect.yaml")
-                    prefect_setup.set_up_prefect(place, deploy)
-            machines.set_up_machine(place, machine)
-            _end_runs(settings, on_message, "Its process is gone: the machine or the worker stopped during the run.")
-            _ensure_workers(place, plan_workers(machine), started, on_message)
-            return RunningPrefect(place, tuple(recorded_processes(settings)), tuple(started))
+            yield started
     except Timeout:
         raise PrefectUnavailable(
             "Another command is starting Prefect for this workspace.", "Wait until it has finished and try again."
@@ -117,7 +142,7 @@ def _ensure_server(
     """The server's address and its process, which may still be starting."""
     _stop_processes_with_old_password(settings)
     known = recorded_processes(settings)
-    address = _recorded_port(settings)
+    address = recorded_port(settings)
     if address is not None and any(process.name == SERVER and process.alive for process in known):
         place = PrefectInstance(settings, address)
         if port not in (None, address):
@@ -354,14 +379,15 @@ def recorded_processes(settings: Settings) -> list[ManagedProcess]:
     return [process for process in found if process is not None]
 
 
-def _recorded_port(settings: Settings) -> int | None:
+def recorded_port(settings: Settings) -> int | None:
+    """Port of the server that was started last; None when none is recorded."""
     port = _read_record(settings).get("port")
     return port if isinstance(port, int) else None
 
 
 def _recorded_place(settings: Settings) -> PrefectInstance | None:
     """The server that was joined, or else started last."""
-    joined, port = read_join_record(settings), _recorded_port(settings)
+    joined, port = read_join_record(settings), recorded_port(settings)
     if joined is not None:
         return joined_instance(settings, joined)
     return PrefectInstance(settings, port) if port is not None else None

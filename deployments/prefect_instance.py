@@ -20,6 +20,7 @@ HOST = "127.0.0.1"
 EVERY_INTERFACE = "0.0.0.0"  # only where MONDRIAN_PREFECT_HOST says that other machines come
 ALLOWED_HOSTS = (HOST, "localhost")  # accepted Host headers
 DEFAULT_PORT = 4200
+KEPT_RUN_DAYS = 90  # flow runs in Prefect's database
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,9 @@ class PrefectInstance:
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
             # events wait for a database that is being restarted: 60 times five seconds instead of five times
             "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_MAX_FLUSH_RETRIES": "60",
+            # the server deletes old runs with their logs, pages and states; what they decided is in the registry
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(KEPT_RUN_DAYS * 86_400),
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "20",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "PREFECT_WORKER_QUERY_SECONDS": "2",

@@ -38,6 +38,7 @@ FORMER_DEPLOYMENTS = {
     "evaluate/manual": "flows/evaluate.py:evaluate_flow",
     "synthesize/manual": "flows/synthesize.py:synthesize_flow",
 }
+ACTIVE_STATES = ("PENDING", "RUNNING", "CANCELLING", "PAUSED")
 
 
 def prefect_client(place: PrefectInstance) -> SyncPrefectClient:

@@ -12,10 +12,12 @@ from cyclopts import Parameter
 from deployments import prefect_setup, run_watcher
 from deployments.bootstrap import OnMessage, bring_up
 from deployments.prefect_instance import DEFAULT_PORT, PrefectInstance, set_prefect_home
+from mondrian_core import service_units
 from mondrian_core.cli.options import CommandOptions, WholeNumber, settings_from_options
 from mondrian_core.cli.terminal_output import print_result
 from mondrian_core.errors import Broken
 from mondrian_core.prefect_server import auth_string_path, read_join_record
+from mondrian_core.settings import Settings
 
 SERVICE_PORT = 5100
 SCHEDULED, SERVE = "retrain/scheduled", "serve/local"
@@ -46,6 +48,7 @@ def up_command(*, options: UpOptions = UpOptions()) -> int:
     settings = settings_from_options(options)
     set_prefect_home(settings)
     progress = progress_printer(as_json=options.json)
+    with_units = start_installed_units(settings, progress)
     try:
         running = bring_up(
             settings, port=options.port or settings.prefect_port, usual_port=DEFAULT_PORT, on_message=progress
@@ -53,7 +56,9 @@ def up_command(*, options: UpOptions = UpOptions()) -> int:
         joined = read_join_record(settings)
         _warn_without_upcoming_runs(running.place)
         address, warning = "", ""
-        if not options.no_service and "serving" in running.place.settings.roles:
+        if "service" in with_units:
+            address = "started and kept running by its service unit (mondrian doctor)"
+        elif not options.no_service and "serving" in running.place.settings.roles:
             address, warning = start_machine_service(
                 running.place, joined.machine if joined else None, port=options.service_port, on_message=progress
             )
@@ -66,6 +71,21 @@ def up_command(*, options: UpOptions = UpOptions()) -> int:
         lambda _: print(_summary(running.place, address or "(no service)", warning)),
     )
     return 0
+
+
+def start_installed_units(settings: Settings, on_message: OnMessage) -> tuple[str, ...]:
+    """Start the units of `mondrian install-service`, if there are any; gives the parts that they keep running."""
+    found = service_units.installed_here(settings)
+    if found is None:
+        return ()
+    supervisor, installed = found
+    try:
+        service_units.start_units(supervisor, installed)
+    except Broken as error:
+        on_message(f"The services at login could not be started: {error.problem}")
+        return ()
+    on_message(f"{supervisor.name} keeps running: {', '.join(installed.parts)}")
+    return installed.parts
 
 
 def progress_printer(*, as_json: bool) -> Callable[[str], None]:

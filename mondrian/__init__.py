@@ -16,6 +16,18 @@ DEPLOYMENT_COMMANDS = {
     "This machine": {
         "up": ("deployments.up:up_command", "start Prefect's server, a worker and the service, and leave them running"),
         "down": ("deployments.down:down_command", "stop what `mondrian up` started"),
+        "install-service": (
+            "deployments.install_service:install_service_command",
+            "start server, worker and service at login (launchd or systemd)",
+        ),
+        "uninstall-service": (
+            "deployments.install_service:uninstall_service_command",
+            "remove what `mondrian install-service` wrote",
+        ),
+        "foreground": (
+            "deployments.foreground:foreground_command",
+            "keep one part running in the foreground, for launchd, systemd or Docker",
+        ),
         "join": ("deployments.join:join_command", "make this machine one more worker of another machine's server"),
         "leave": ("deployments.join:leave_command", "undo `mondrian join`"),
         "demo": ("deployments.demo:demo_command", "train, evaluate and try out an adapter, starting from nothing"),

@@ -36,7 +36,14 @@ class DoctorCheck:
 
 def run_doctor_checks(settings: Settings, api: str | None = None) -> list[DoctorCheck]:
     """All checks, in the order in which the commands need them."""
-    return [_machine(), _disk(settings), _base(settings), *_database(settings), *_prefect(settings, api)]
+    return [
+        _machine(),
+        _disk(settings),
+        _base(settings),
+        *_database(settings),
+        *_prefect(settings, api),
+        *_units(settings),
+    ]
 
 
 def _machine() -> DoctorCheck:
@@ -172,6 +179,25 @@ def _worker(settings: Settings, client: Any) -> DoctorCheck:
         f"no worker{whose} is online in pool {POOL}",
         f"Run `mondrian up`, or `mondrian prefect worker start --pool {POOL}`." if not joined else "Run `mondrian up`.",
     )
+
+
+def _units(settings: Settings) -> list[DoctorCheck]:
+    """The services at login, if there are any; also when workspace or program have moved since."""
+    from mondrian_core.service_units import installed_here, unit_states
+
+    found = installed_here(settings)
+    if found is None:
+        return [DoctorCheck("services at login", None, "not installed", "`mondrian install-service` installs them.")]
+    supervisor, installed = found
+    if not installed.program.exists():
+        text = f"{supervisor.name} starts {installed.program}, which is gone"
+        return [DoctorCheck("services at login", False, text, "Run `mondrian install-service` again.")]
+    states = unit_states(supervisor, installed)
+    words = {True: "runs", False: "is stopped", None: "unknown"}
+    finding = "; ".join(f"{state.name} {words[state.running]}" for state in states)
+    stopped = [state for state in states if state.running is not True]
+    advice = "`mondrian up` starts them; their logs: docs/unattended.md."
+    return [DoctorCheck("services at login", not stopped, finding, advice)]
 
 
 def _schedules(client: Any) -> list[DoctorCheck]:

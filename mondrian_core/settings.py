@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     shared: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_SHARED"))
     backup: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_BACKUP"))
     cache: Path = Field(default=Path("~/.cache/mondrian"), validation_alias=_env("MONDRIAN_CACHE"))
+    config_home: Path = Field(default=Path("~/.config"), validation_alias=_env("XDG_CONFIG_HOME"))
     base_model: str | None = Field(default=None, validation_alias=_env("MONDRIAN_BASE_MODEL"))
     analysis_mode: AnalysisMode = Field(
         default="lora", validation_alias=_env("ANALYSIS_MODE", "MONDRIAN_ANALYSIS_MODE")
@@ -82,6 +83,9 @@ class Settings(BaseSettings):
         validation_alias=_env("MONDRIAN_ROLES"),
     )
     service_token: str | None = Field(default=None, min_length=16, validation_alias=_env("MONDRIAN_SERVICE_TOKEN"))
+    service_url: str | None = Field(
+        default=None, pattern=r"^https?://\S+$", validation_alias=_env("MONDRIAN_SERVICE_URL")
+    )
     accelerator_lock: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_ACCELERATOR_LOCK"))
     growth_step: int = Field(default=10, ge=1, le=1_000_000, validation_alias=_env("MONDRIAN_GROWTH_STEP"))
     notifications: str = Field(
@@ -225,6 +229,27 @@ class Settings(BaseSettings):
     def run_folder(self, run: str) -> Path:
         """`runs/<run>/` of the workspace."""
         return self.root / "runs" / run
+
+
+def environment_names() -> tuple[str, ...]:
+    """The names of all environment variables that `Settings` reads."""
+    aliases = [field.validation_alias for field in Settings.model_fields.values()]
+    return tuple(str(name) for alias in aliases if isinstance(alias, AliasChoices) for name in alias.choices)
+
+
+def absolute_settings(settings: Settings) -> dict[str, str]:
+    """Variables that give another process, in any folder, the paths of these settings."""
+    found = {}
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        if (
+            isinstance(value, Path)
+            and name in settings.model_fields_set
+            and isinstance(field.validation_alias, AliasChoices)
+        ):
+            url = _url_from_path(value)
+            found[str(field.validation_alias.choices[0])] = url or str(value.expanduser().absolute())
+    return found
 
 
 def _has_subfolders(place: Path) -> bool:

@@ -6,15 +6,13 @@ A flow that answered requests itself would occupy the worker for months, and sta
 from __future__ import annotations
 
 import os
-import sys
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 from prefect import task
@@ -22,86 +20,19 @@ from prefect.cache_policies import NO_CACHE
 
 from mondrian_core import ports
 from mondrian_core.errors import BadInput, Broken
-from mondrian_core.files import read_json, write_json
+from mondrian_core.files import write_json
 from mondrian_core.markdown import escape_markdown, markdown_table
 from mondrian_core.settings import Settings
-from mondrian_core.stages import StageContext
 from tasks import artifact_pages, processes
-from tasks.artifact_pages import ServedPage
 from tasks.processes import ManagedProcess
 from tasks.reporting import artifact_key, publish_markdown_artifact
+from tasks.service_record import SERVICE_NAME, ServeOptions, recorded_service, service_record_path
 
 ROOT = Path(__file__).resolve().parent.parent
 HEALTHY_TIMEOUT_SECONDS = 300.0  # loading a base of several gigabytes takes minutes
-SERVICE_NAME = "service"
 WARNED = "Warned"  # state of a run whose service runs but did not answer every smoke test photograph
 MAX_LISTED_RECORDS = 50  # excluded records shown on the page
 SMOKE_KEY_PREFIX = "smoke-"  # of the idempotency keys of smoke test jobs
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServeOptions:
-    """The service's command line options."""
-
-    host: str = "127.0.0.1"
-    port: int = 5100
-    model_mode: str = "base"
-    ab_test_split: float = 0.5
-    lora_path: str | None = None
-    fallback: bool = True
-
-    @property
-    def address(self) -> str:
-        """Its base URL."""
-        return f"http://{self.host}:{self.port}"
-
-    def command(self) -> list[str]:
-        """`mondrian serve` with these options."""
-        words = [sys.executable, "-m", "mondrian_core.cli", "serve", "--host", self.host, "--port", str(self.port)]
-        words += ["--model-mode", self.model_mode, "--ab-test-split", str(self.ab_test_split)]
-        words += ["--fallback", "base"] if self.fallback else []
-        return [*words, "--lora-path", self.lora_path] if self.lora_path else words
-
-
-def service_record_path(settings: Settings) -> Path:
-    """The file that records which process serves this workspace."""
-    return settings.root / "runs" / SERVICE_NAME / "process.json"
-
-
-def recorded_service(settings: Settings) -> tuple[ManagedProcess, ServeOptions] | None:
-    """The process that was started last for this workspace, and its options; it may have ended."""
-    try:
-        record = read_json(service_record_path(settings))
-        process, options = ManagedProcess.from_record(record["process"]), record["wanted"]
-        known = {
-            field.name: options[field.name] for field in fields(ServeOptions) if field.name in options
-        }  # of another version
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
-    return (process, ServeOptions(**known)) if process else None
-
-
-def run_page(context: StageContext, *, report: bool = False) -> ServedPage:
-    """The page of a run, or its evaluation report, in the service of the run's workspace."""
-    path = f"/runs/{quote(context.run, safe='')}{'/report' if report else ''}"
-    command = f"mondrian runs show {context.run}{' --open' if report else ''}"
-    return ServedPage(path=path, command=command, address=_known_address(context))
-
-
-def version_page(context: StageContext, version: str) -> ServedPage:
-    """The page of a version in the service of the run's workspace."""
-    path = f"/registry/{context.advisor}/{quote(version, safe='')}"
-    command = f"mondrian adapters show {version} --advisor {context.advisor}"
-    return ServedPage(path=path, command=command, address=_known_address(context))
-
-
-def _known_address(context: StageContext) -> str | None:
-    """Base URL of the workspace's service for a browser on this machine; None when none was started or it has ended."""
-    known = recorded_service(Settings(workspace=context.root))
-    if known is None or not known[0].alive:
-        return None
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(known[1].host, known[1].host)
-    return f"http://{host}:{known[1].port}"
 
 
 def stop_service(settings: Settings) -> bool:
@@ -121,6 +52,25 @@ def ensure_service_task(settings: Settings, wanted: ServeOptions, *, restart: bo
         Broken: it doesn't become healthy; it is stopped again.
         BadInput: it rejected its options.
     """
+    sentence, figures = _ensure_service(settings, wanted, restart=restart)
+    return _report_service(wanted, figures, sentence)
+
+
+def keep_service(settings: Settings, wanted: ServeOptions) -> str:
+    """Ensure that a service runs, without Prefect: a running one stays, whatever its options.
+
+    Raises:
+        PortInUse, Broken, BadInput: as `ensure_service_task`.
+    """
+    known = recorded_service(settings)
+    if known and known[0].alive:
+        return f"{known[1].address} serves already."
+    sentence, _ = _ensure_service(settings, wanted, restart=False)
+    return f"{wanted.address} {sentence}."
+
+
+def _ensure_service(settings: Settings, wanted: ServeOptions, *, restart: bool) -> tuple[str, dict[str, Any]]:
+    """What was done, and the values of `/health`."""
     settings.require_workspace()
     known = recorded_service(settings)
     if (
@@ -130,7 +80,7 @@ def ensure_service_task(settings: Settings, wanted: ServeOptions, *, restart: bo
         and not restart
         and (figures := service_health(settings, wanted))
     ):
-        return _report_service(wanted, figures, "serves already")
+        return "serves already", figures
     if known and known[0].alive:
         stop_service(settings)
     ports.require_free_port(wanted.port, wanted.host)
@@ -140,7 +90,7 @@ def ensure_service_task(settings: Settings, wanted: ServeOptions, *, restart: bo
     except BaseException:
         stop_service(settings)
         raise
-    return _report_service(wanted, figures, "serves now")
+    return "serves now", figures
 
 
 def _start(settings: Settings, wanted: ServeOptions) -> ManagedProcess:

@@ -70,7 +70,7 @@ def _latest_rollout(registry: Registry, advisor: str, entries: Sequence[HistoryE
         return None
     file = registry.root / advisor / LEGACY_FILE
     try:
-        # an older release wrote a file beside the entry
+        # an older release wrote a file next to the entry
         state = marked[-1].detail[STATE_KEY] if STATE_KEY in marked[-1].detail else read_json(file)
         return Rollout.from_dict(state)
     except FileNotFoundError:

@@ -17,11 +17,18 @@ from mondrian_core.pixel_files import PixelFileCache
 from mondrian_core.ports import port_owner
 from mondrian_core.registry import Registry
 from mondrian_core.rollout import activate_rollout_schedule, is_failed_answer
+from mondrian_core.service_address import SERVICE_LOCK, record_service_address
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters, require_adapter
 from mondrian_core.serving.critique.adapter_smoke_check import AdapterSmokeCheck
 from mondrian_core.serving.critique.adapter_source import ServedAdapter, find_adapter_source
 from mondrian_core.serving.critique.routing import ModelMode, RoutingPolicy, resolve_model_mode, startup_notices
-from mondrian_core.serving.critique.store_follower import StoreFollower
+from mondrian_core.serving.critique.store_follower import (
+    FETCH_RUNS_SECONDS,
+    FOLLOW_SECONDS,
+    ChampionUpdates,
+    RunUpdates,
+    StoreFollower,
+)
 from mondrian_core.serving.critique.strategies import all_strategies
 from mondrian_core.serving.engine.supervisor import ModelProcess, ModelProcessLimits, model_command
 from mondrian_core.serving.http import json_log
@@ -38,13 +45,13 @@ from mondrian_core.serving.jobs.observation_publisher import ObservationPublishe
 from mondrian_core.serving.jobs.rollback_guard import RollbackGuard
 from mondrian_core.serving.jobs.worker import JobWorker
 from mondrian_core.settings import AnalysisMode, Settings
+from mondrian_core.shared_storage.publication import open_shared
 from mondrian_core.store import Job, Store
 
 MODEL_MODES: tuple[ModelMode, ...] = ("base", "fine_tuned", "ab_test")
 MODEL_LOG = "runs/service/model_process.log"
 PIXEL_FOLDER = "runs/service/decoded"
 EXTRA_PIXEL_FILES = 16  # for the job in progress, the smoke test of a new adapter, and canceled jobs
-SERVICE_LOCK = "runs/service/.lock"
 SHUTDOWN_SECONDS = 5
 PRIVATE_FOLDERS = ("analysis_md", "datasets", "runs", ".prefect")  # workspace folders that only Mondrian writes
 
@@ -199,10 +206,6 @@ def build_service(
         on_finished=on_finished,
         listen=listen,
     )
-    follower = None
-    if registry.url is not None:
-        observations = ObservationPublisher(store, adapters)
-        follower = StoreFollower(registry, adapters.known_advisors, observations.publish, listen)
     if policy.model_mode != "base":  # there, requests that name no mode use no adapter
         worker.warm_up = AdapterWarmUp(adapters, model, smoke_check.advisors, listen)
     return Service(
@@ -220,10 +223,28 @@ def build_service(
         pixel_files=pixel_files,
         base=settings.base,
         recording=BackgroundRecording(store, settings.root, settings.max_pixels),
-        follower=follower,
+        followers=_followers(settings, registry, adapters, store, listen),
         event_relay=event_relay,
         token=settings.service_token,
     )
+
+
+def _followers(
+    settings: Settings, registry: Registry, adapters: ActiveAdapters, store: Store, listen: EventListener
+) -> tuple[StoreFollower, ...]:
+    """What follows other machines; nothing for a registry in a folder and without shared storage."""
+    found = []
+    if registry.url is not None:
+        champions = ChampionUpdates(registry, adapters.known_advisors)
+        observations = ObservationPublisher(store, adapters)
+        found += [
+            StoreFollower(champions.update, "The registry", FOLLOW_SECONDS, listen),
+            StoreFollower(observations.publish, "The log of a rollout", FOLLOW_SECONDS, listen),
+        ]
+    if (storage := open_shared(settings.shared_root)) is not None:
+        runs = RunUpdates(storage, settings.root, listen)
+        found.append(StoreFollower(runs.update, "Shared storage", FETCH_RUNS_SECONDS, listen))
+    return tuple(found)
 
 
 def _adapters(
@@ -271,6 +292,7 @@ def _run_http_server(
     class AnnouncingServer(HttpServer):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets=sockets)
+            record_service_address(service.settings, listening.getsockname()[0], port)
             listen(StageNotice("serve", f"http://{listening.getsockname()[0]}:{port} ({service.model_mode})"))
             if ready is not None:
                 ready(port)
@@ -316,7 +338,7 @@ def _workspace_lock(settings: Settings) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=1)  # whoever looks whether a service runs holds it for a moment
     except Timeout:
         raise BadInput(f"Another service is using {settings.root}.", "Stop it first.") from None
     try:

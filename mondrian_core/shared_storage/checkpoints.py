@@ -26,7 +26,7 @@ PREFERENCE = "preference"
 LEAVE_SECONDS = 60.0  # an upload that goes on when the training ends
 
 
-def checkpoint_steps(file: Path) -> int:
+def checkpoint_file_step(file: Path) -> int:
     """Finished optimizer steps of a checkpoint; -1 when there is none that can be read."""
     try:
         with file.open("rb") as stream:
@@ -46,7 +46,7 @@ def resumable_files(folder: Path) -> dict[str, Path]:
 
 def training_position(folder: Path) -> tuple[int, int]:
     """Finished steps of the supervised phase and of preference tuning; -1 before the first checkpoint."""
-    return checkpoint_steps(folder / CHECKPOINT), checkpoint_steps(folder / PREFERENCE / CHECKPOINT)
+    return checkpoint_file_step(folder / CHECKPOINT), checkpoint_file_step(folder / PREFERENCE / CHECKPOINT)
 
 
 class CheckpointPublisher:
@@ -92,7 +92,7 @@ class CheckpointPublisher:
         Raises:
             Unreachable: the storage does not answer.
         """
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix=".publishing-") as temporary:
+        with tempfile.TemporaryDirectory(dir=self._folder.parent, prefix=".publishing-") as temporary:
             files = _snapshot(self._folder, Path(temporary))
             position = training_position(Path(temporary))
             if max(position) < 1:

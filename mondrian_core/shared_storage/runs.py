@@ -6,8 +6,10 @@ one took its run over finds a revision that is not its own, and publishes nothin
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,8 @@ class RunTakenOver(NothingToDo):
 def publish_run(storage: SharedStorage, folder: Path) -> Publication:
     """Publish the state of a run (`runs/<run>/`), and first the dataset that it built.
 
+    A run that another machine published, and for which this one only trains, is left to that machine.
+
     Raises:
         RunTakenOver: another machine has published a later state.
         Unreachable: the storage does not answer; readers still see the state before.
@@ -43,14 +47,18 @@ def publish_run(storage: SharedStorage, folder: Path) -> Publication:
     if isinstance(dataset, str) and (workspace / dataset / "manifest.json").is_file():
         publish_dataset(storage, workspace / dataset)
     published, known = storage.read(name), _values(folder / PUBLICATION_MARKER).get("revision", 0)
+    own = published is None or published.facts.get("owner") == _owner(workspace)
+    if published and not known and not own:
+        return published
     revision = published.facts.get("revision", 0) if published else 0
-    if revision > known:
+    if revision > known and not own:
         raise RunTakenOver(
             f"The run {folder.name} was continued by another machine.", "Look at its result with `mondrian runs show`."
         )
+    facts = {"revision": revision + 1, "advisor": _advisor(folder), "owner": _owner(workspace)}
     with tempfile.TemporaryDirectory(prefix="mondrian-publish-") as temporary:
         files = {path: _portable_copy(file, workspace, Path(temporary)) for path, file in _run_files(folder).items()}
-        made = storage.publish(name, files, {"revision": revision + 1, "advisor": _advisor(folder)})
+        made = storage.publish(name, files, facts)
     write_json(folder / PUBLICATION_MARKER, {"revision": revision + 1, "fetched": False})
     return made
 
@@ -175,6 +183,11 @@ def _update_files(storage: SharedStorage, publication: Publication, folder: Path
         sha256, target = publication.files[name][0], folder / name
         if not target.is_file() or file_sha256(target) != sha256:
             storage.replace_file(sha256, target)
+
+
+def _owner(workspace: Path) -> str:
+    """Tells workspaces of all machines apart without naming them."""
+    return hashlib.sha256(f"{uuid.getnode()} {workspace.resolve()}".encode()).hexdigest()[:12]
 
 
 def _advisor(folder: Path) -> str:

@@ -43,7 +43,8 @@ def train_stage(
     listen(StageStarted("train", detail=selected.description))
     training_data.record_training_data(context.run_folder, version, selected.extent)
     with ExitStack() as stack, translate_foreign_errors(context.run_folder):
-        if (storage := context.shared_storage()) is not None:
+        # a dataset that was named: this machine trains for a run elsewhere, which looks after its checkpoints
+        if context.dataset is None and (storage := context.shared_storage()) is not None:
             if resume is not False:
                 _restore(storage, context, listen)
             publisher = stack.enter_context(CheckpointPublisher(storage, context.run_folder, listen))

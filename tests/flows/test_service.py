@@ -18,7 +18,8 @@ from deployments.bootstrap import RunningPrefect
 from mondrian_core.data.sample_workspace import create_workspace
 from mondrian_core.ports import find_free_port
 from mondrian_core.settings import Settings
-from tasks.service import WARNED, ServeOptions, ServiceSmokeResult, recorded_service, service_health, stop_service
+from tasks.service import WARNED, ServiceSmokeResult, service_health, stop_service
+from tasks.service_record import ServeOptions, recorded_service
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.timeout(900)]

@@ -103,7 +103,7 @@ def test_manual_rollback_ends_rollout(registry: Registry) -> None:
 
 
 def test_a_rollout_of_an_older_release_goes_on(registry: Registry, tmp_path: Path) -> None:
-    """It kept the state in a file beside the promotion's entry."""
+    """It kept the state in a file next to the promotion's entry."""
     twin = Registry(tmp_path / "twin", clock=lambda: NOW)
     shutil.copytree(registry.root, twin.root)
     begin(twin)

@@ -12,7 +12,8 @@ from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.settings import Settings
 from mondrian_core.store import DimensionalProfile, Store
 from tasks import service
-from tasks.service import ServeOptions, ServiceSmokeResult, ensure_service_task, service_health, service_smoke_task
+from tasks.service import ServiceSmokeResult, ensure_service_task, service_health, service_smoke_task
+from tasks.service_record import ServeOptions
 
 Start = Callable[..., Any]
 COMMENT = "The foreground rock anchors the frame and leads the eye to the ridge."

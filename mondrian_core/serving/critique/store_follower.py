@@ -1,45 +1,39 @@
-"""StoreFollower: a service follows the champions of a registry in an object store.
+"""A service follows what other machines change: champions in an object store, runs in shared storage.
 
-A thread asks for the token of each advisor's history (a HEAD request, without its content) every few seconds. When it
-has changed, the registry's local copy is updated, and the next job, or the idle worker, sees the new champion there as
-in a local registry (`ActiveAdapters`). Adapters are verified before they serve, as always. While the store does not
-answer, the champion that is known keeps serving, and the store is asked less often.
+`ChampionUpdates` asks for the token of each advisor's history (a HEAD request, without its content). When it has
+changed, the registry's local copy is updated, and the next job, or the idle worker, sees the new champion there as in a
+local registry (`ActiveAdapters`). Adapters are verified before they serve, as always.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from mondrian_core.errors import MondrianError
 from mondrian_core.events import EventListener, StageNotice
 from mondrian_core.object_store import open_object_store
 from mondrian_core.registry import Registry
 from mondrian_core.registry.history import HISTORY
+from mondrian_core.shared_storage import SharedStorage, fetch_published_runs
 
-FOLLOW_SECONDS = 3.0
-MAX_FOLLOW_SECONDS = 30.0  # between two attempts while the store does not answer
+FOLLOW_SECONDS, FETCH_RUNS_SECONDS = 3.0, 30.0
+MAX_FOLLOW_FACTOR = 10  # pauses grow to this many times the usual one while the store does not answer
 
 
 class StoreFollower:
-    """Keeps the local copy of a registry up to date for the advisors that a service answers.
+    """Calls a function every few seconds in a thread, less often while it fails.
 
     Args:
-        registry: in an object store.
-        advisors: returns the advisors to follow; no request is made for others.
-        on_round: called after each round in which the store answered, such as to publish observations.
-        listen: receives a notice when the store stops answering, and when it answers again.
+        update: one round.
+        place: what is followed, for the notices.
+        seconds: between two rounds.
+        listen: receives a notice when rounds begin to fail, and when they succeed again.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        advisors: Callable[[], list[str]],
-        on_round: Callable[[], None],
-        listen: EventListener,
-    ) -> None:
-        self._registry, self._advisors, self._on_round, self._listen = registry, advisors, on_round, listen
-        self._tokens: dict[str, str | None] = {}
+    def __init__(self, update: Callable[[], None], place: str, seconds: float, listen: EventListener) -> None:
+        self._update, self._place, self._seconds, self._listen = update, place, seconds, listen
         self._failures = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="store follower", daemon=True)
@@ -56,31 +50,69 @@ class StoreFollower:
 
     @property
     def pause_seconds(self) -> float:
-        """Until the next round: `FOLLOW_SECONDS`, doubled with each failure."""
-        return float(min(MAX_FOLLOW_SECONDS, FOLLOW_SECONDS * 2.0 ** min(self._failures, 8)))
+        """Until the next round; it doubles with each failure."""
+        return float(self._seconds * min(MAX_FOLLOW_FACTOR, 2 ** min(self._failures, 8)))
 
     def follow(self) -> None:
         """One round; errors become notices."""
         try:
-            for advisor in self._advisors():
-                self._update(advisor)
-            self._on_round()
+            self._update()
         except (MondrianError, OSError) as error:
             self._failures += 1
             if self._failures == 1:
-                self._listen(StageNotice("registry", f"Champions can't be followed: {error}"))
+                self._listen(StageNotice("serve", f"{self._place} can't be followed: {error}"))
             return
         if self._failures:
-            self._listen(StageNotice("registry", f"{self._registry.url} answers again."))
+            self._listen(StageNotice("serve", f"{self._place} answers again."))
         self._failures = 0
-
-    def _update(self, advisor: str) -> None:
-        token = open_object_store(self._registry.url or "").token(f"{advisor}/{HISTORY}")
-        if advisor not in self._tokens or self._tokens[advisor] != token:
-            self._registry.refresh(advisor)
-            self._tokens[advisor] = token
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             self.follow()
             self._stopping.wait(self.pause_seconds)
+
+
+class ChampionUpdates:
+    """Keeps the local copy of a registry in an object store up to date.
+
+    Args:
+        registry: in the store.
+        advisors: returns the advisors to follow; no request is made for others.
+    """
+
+    def __init__(self, registry: Registry, advisors: Callable[[], list[str]]) -> None:
+        self._registry, self._advisors = registry, advisors
+        self._tokens: dict[str, str | None] = {}
+
+    def update(self) -> None:
+        """Copy the state of advisors whose history has changed.
+
+        Raises:
+            Unreachable: the store does not answer.
+        """
+        for advisor in self._advisors():
+            token = open_object_store(self._registry.url or "").token(f"{advisor}/{HISTORY}")
+            if advisor not in self._tokens or self._tokens[advisor] != token:
+                self._registry.refresh(advisor)
+                self._tokens[advisor] = token
+
+
+class RunUpdates:
+    """Brings the runs that other machines publish into the workspace; a run that can't be fetched is reported once."""
+
+    def __init__(self, storage: SharedStorage, workspace: Path, listen: EventListener) -> None:
+        self._storage, self._workspace, self._listen = storage, workspace, listen
+        self._seen: dict[str, str] = {}
+        self._reported: set[str] = set()
+
+    def update(self) -> None:
+        """Fetch what is new.
+
+        Raises:
+            Unreachable: the storage does not answer.
+        """
+        _, problems = fetch_published_runs(self._storage, self._workspace, self._seen)
+        for problem in problems:
+            if problem not in self._reported:
+                self._reported.add(problem)
+                self._listen(StageNotice("serve", f"A published run could not be fetched: {problem}"))

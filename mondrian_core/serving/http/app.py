@@ -109,12 +109,12 @@ def create_app(service: Service) -> FastAPI:
         service.job_events.attach(asyncio.get_running_loop())
         await run_in_threadpool(service.register_start)
         service.worker.start()
-        if service.follower is not None:
-            service.follower.start()
+        for follower in service.followers:
+            follower.start()
         service.recording.look()
         yield
-        if service.follower is not None:
-            await run_in_threadpool(service.follower.stop)
+        for follower in service.followers:
+            await run_in_threadpool(follower.stop)
         await run_in_threadpool(service.recording.stop)
         await run_in_threadpool(service.worker.stop)
         await run_in_threadpool(service.event_relay.stop)

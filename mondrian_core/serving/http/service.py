@@ -70,7 +70,7 @@ class Service:
     base: str
     recording: BackgroundRecording
     event_relay: ServiceEventRelay
-    follower: StoreFollower | None = None
+    followers: Sequence[StoreFollower] = ()
     token: str | None = None
     boot: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     decode_queue: DecodeQueue = field(default_factory=DecodeQueue)

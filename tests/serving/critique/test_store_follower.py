@@ -13,9 +13,11 @@ from mondrian_core.events import StageEvent, StageNotice
 from mondrian_core.object_store import ObjectStore, open_object_store
 from mondrian_core.registry import Registry
 from mondrian_core.rollout import ObservationLog, RolloutPlan, RolloutStep
-from mondrian_core.serving.critique.store_follower import FOLLOW_SECONDS, MAX_FOLLOW_SECONDS, StoreFollower
+from mondrian_core.runs import RunCatalogue
+from mondrian_core.serving.critique.store_follower import FOLLOW_SECONDS, ChampionUpdates, RunUpdates, StoreFollower
 from mondrian_core.serving.jobs.worker import IDLE_SECONDS
 from mondrian_core.settings import Settings, cache_folder_from_url
+from mondrian_core.shared_storage import SharedStorage, publish_run
 from tests.rollout.conftest import begin_rollout
 from tests.s3_server import Machine, machine, s3_server, url
 from tests.serving.conftest import Running
@@ -93,17 +95,17 @@ def test_a_round_without_changes_is_one_request_without_content(
     for name in ("token", "listing", "read", "download", "folders"):
         monkeypatch.setattr(ObjectStore, name, noted_call(name, asked))
     there = machine("b")
-    follower = StoreFollower(there, there.known_advisors, lambda: None, lambda event: None)
-    follower.follow()
+    champions = ChampionUpdates(there, there.known_advisors)
+    champions.update()
     assert asked == [], "an advisor whom nobody asked for costs no request"
     there.current("ansel")
-    follower.follow()
+    champions.update()
     asked.clear()
-    follower.follow()
+    champions.update()
     assert asked == ["token"]
     promote("v0002")
     asked.clear()
-    follower.follow()
+    champions.update()
     assert asked[0] == "token" and "read" in asked and "download" not in asked
     assert '"version": "v0002"' in (there.root / "ansel" / "promoted.json").read_text()
 
@@ -119,7 +121,8 @@ def test_a_store_that_does_not_answer_is_asked_less_often_and_told_of_once(
         assert isinstance(event, StageNotice)
         told.append(event.message)
 
-    follower = StoreFollower(there, there.known_advisors, lambda: None, listen)
+    champions = ChampionUpdates(there, there.known_advisors)
+    follower = StoreFollower(champions.update, "The registry", FOLLOW_SECONDS, listen)
     follower.follow()
     assert follower.pause_seconds == FOLLOW_SECONDS and told == []
 
@@ -133,9 +136,28 @@ def test_a_store_that_does_not_answer_is_asked_less_often_and_told_of_once(
         for _ in range(5):
             follower.follow()
             pauses.append(follower.pause_seconds)
-    assert pauses == [6.0, 12.0, 24.0, MAX_FOLLOW_SECONDS, MAX_FOLLOW_SECONDS]
+    assert pauses == [6.0, 12.0, 24.0, 30.0, 30.0]
     assert len(told) == 1 and "can't be followed" in told[0]
     promote("v0002")
     follower.follow()
     assert follower.pause_seconds == FOLLOW_SECONDS and "answers again" in told[1]
     assert '"version": "v0002"' in (there.root / "ansel" / "promoted.json").read_text()
+
+
+def test_runs_of_other_machines_appear_and_a_damaged_one_is_told_of_once(tmp_path: Path) -> None:
+    (tmp_path / "share").mkdir()
+    storage = SharedStorage(str(tmp_path / "share"))
+    run = tmp_path / "a" / "runs" / "tuesday"
+    run.mkdir(parents=True)
+    (run / "context.json").write_text('{"advisor": "ansel"}')
+    publish_run(storage, run)
+    storage.store.write("runs/broken.json", b"[]")
+    told: list[StageEvent] = []
+    runs = RunUpdates(storage, tmp_path / "b", told.append)
+    runs.update()
+    runs.update()
+    assert [each.name for each in RunCatalogue(tmp_path / "b").runs()] == ["tuesday"] and len(told) == 1
+    (run / "promote.json").write_text('{"decision": "rejected", "sentence": "no", "version": "v0001"}')
+    publish_run(storage, run)
+    runs.update()
+    assert RunCatalogue(tmp_path / "b").run("tuesday").decision == "rejected"
