@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from mondrian_core.prefect_server import (
 from mondrian_core.settings import ROLES, Settings
 
 Role = Literal["control", "serving", "data", "accelerator"]
+HOST_NAME = re.compile(r"[A-Za-z0-9._:-]+")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CONNECT_SECONDS = 10.0
 
@@ -175,7 +177,7 @@ def _server_address(given: str) -> str:
             "The address has a password in it, which other users of this machine can read.",
             "Put it into a file and use `--auth-file FILE`, or set PREFECT_API_AUTH_STRING.",
         )
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not HOST_NAME.fullmatch(url.host):
         raise BadInput(f"'{given}' is not the address of a server.", example)
     return str(url).rstrip("/").removesuffix("/api").rstrip("/")
 
