@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from mondrian_core.prefect_server import (
 from mondrian_core.settings import ROLES, Settings
 
 Role = Literal["control", "serving", "data", "accelerator"]
+HOST_NAME = re.compile(r"[A-Za-z0-9._:-]+")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CONNECT_SECONDS = 10.0
 
@@ -155,8 +157,7 @@ def _checked_join(settings: Settings, server_url: str, options: JoinOptions) -> 
     require_usable_server(url, auth)
     name = machine_name(settings, options.name or (before.machine if before else None))
     record = JoinRecord(api_url=f"{url}/api", server=identity.workspace if identity else "", machine=name, roles=roles)
-    if before is None or before.machine != name:
-        _require_free_name(url, auth, name)
+    _require_free_place(url, auth, record, rename=before is None or before.machine != name)
     return record, auth
 
 
@@ -176,7 +177,7 @@ def _server_address(given: str) -> str:
             "The address has a password in it, which other users of this machine can read.",
             "Put it into a file and use `--auth-file FILE`, or set PREFECT_API_AUTH_STRING.",
         )
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not HOST_NAME.fullmatch(url.host):
         raise BadInput(f"'{given}' is not the address of a server.", example)
     return str(url).rstrip("/").removesuffix("/api").rstrip("/")
 
@@ -249,18 +250,19 @@ def require_usable_server(url: str, auth: str) -> None:
         )
 
 
-def _require_free_name(url: str, auth: str, name: str) -> None:
-    """Refuse the name of another machine.
+def _require_free_place(url: str, auth: str, record: JoinRecord, *, rename: bool) -> None:
+    """Refuse the name of another machine, and a second data machine, before anything is changed on the server.
 
     Raises:
-        BadInput: a machine of that name works for the server.
+        BadInput: another machine has the name or the role.
     """
     from prefect.client.orchestration import SyncPrefectClient
 
     with SyncPrefectClient(api=f"{url}/api", auth_string=auth, httpx_settings={"trust_env": False}) as client:
-        taken = {machine.name for machine in machines.registered_machines(client)}
-    if name in taken:
+        known = machines.registered_machines(client)
+    if rename and record.machine in {machine.name for machine in known}:
         raise BadInput(
-            f"The server has a machine called '{name}' already.",
+            f"The server has a machine called '{record.machine}' already.",
             "Choose another name (`--name`), or run `mondrian leave` on that machine first.",
         )
+    machines.require_one_data_machine(known, record.machine, record.roles)

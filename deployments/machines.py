@@ -182,19 +182,27 @@ def register_machine(client: SyncPrefectClient, machine: Machine) -> None:
     """
     from prefect.client.schemas.actions import VariableCreate, VariableUpdate
 
-    others = {other.name: other for other in registered_machines(client) if other.name != machine.name}
-    holder = next((other.name for other in others.values() if "data" in other.roles), None)
-    if "data" in machine.roles and holder is not None:
-        raise BadInput(
-            f"'{holder}' is the data machine of this server already: the database has one place.",
-            f"Leave out `--role data`, or run `mondrian leave` on '{holder}' first.",
-        )
+    require_one_data_machine(registered_machines(client), machine.name, machine.roles)
     name = _variable(machine.name)
     value = {"roles": list(machine.roles), "joined": machine.joined, "shared": machine.shared}
     if client.read_variable_by_name(name) is None:
         client.create_variable(VariableCreate(name=name, value=value, tags=["mondrian"]))
     else:
         client.update_variable(VariableUpdate(name=name, value=value))
+
+
+def require_one_data_machine(known: Sequence[Machine], name: str, roles: Sequence[str]) -> None:
+    """Refuse the role `data` for a machine when another one has it.
+
+    Raises:
+        BadInput: names the other one.
+    """
+    holder = next((other.name for other in known if other.name != name and "data" in other.roles), None)
+    if "data" in roles and holder is not None:
+        raise BadInput(
+            f"'{holder}' is the data machine of this server already: the database has one place.",
+            f"Leave out `--role data`, or run `mondrian leave` on '{holder}' first.",
+        )
 
 
 def unregister_machine(client: SyncPrefectClient, name: str) -> None:

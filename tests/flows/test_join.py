@@ -36,7 +36,8 @@ def password(machine: RunningPrefect, tmp_path: Path) -> Path:
 def options(tmp_path: Path, password: Path) -> Callable[..., JoinOptions]:
     def make(**more: object) -> JoinOptions:
         given: dict[str, object] = {"name": "second", "role": ("control",), "auth_file": password}
-        return JoinOptions(workspace=tmp_path / "w2", adapters=tmp_path / "a2", base_model="mini", **{**given, **more})
+        places = {"workspace": tmp_path / "w2", "adapters": tmp_path / "a2", "base_model": "mini"}
+        return JoinOptions(**{**given, **places, **more})
 
     return make
 
