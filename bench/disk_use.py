@@ -40,7 +40,7 @@ class MeasuredSizes:
 
 
 @dataclass
-class SimulatedYear:
+class RetrainedYear:
     """A workspace that grows by a week at a time."""
 
     folder: Path
@@ -158,7 +158,7 @@ def main() -> None:
     years = []
     with tempfile.TemporaryDirectory() as folder:
         for pruned in (False, True):
-            years.append(SimulatedYear(Path(folder) / str(pruned), sizes, pruned))
+            years.append(RetrainedYear(Path(folder) / str(pruned), sizes, pruned))
             years[-1].run()
     kinds = sorted({kind for year in years for week in year.bytes_by_week.values() for kind in week})
     print("\n| week | prune | " + " | ".join(f"{kind}, MB" for kind in kinds) + " | all, MB |")

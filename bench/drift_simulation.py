@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +39,8 @@ class SimulatedYear:
         reference: photographs of the evaluation.
         whole: scores are whole numbers.
         per_shoot: requests that share half of the variance of their scores.
-        days: days on which a shoot continues, with one series a day.
-        all_count: count every request of a series, which the watch doesn't do.
+        days: days on which a shoot continues, with as many requests on each.
+        counting: the watch's rule, or a laxer one for comparison.
         champions: watches of the year; each has a reference and a mean of its own.
     """
 
@@ -49,14 +49,14 @@ class SimulatedYear:
     whole: bool = False
     per_shoot: int = 1
     days: int = 1
-    all_count: bool = False
+    counting: Literal["once a shoot", "once a day", "every request"] = "once a shoot"
     champions: int = 1
 
     @property
     def values(self) -> int:
         """Values that count in a year."""
-        requests = DAYS * REQUESTS_PER_DAY
-        return requests if self.all_count or self.per_shoot == 1 else requests // self.per_shoot
+        per_value = {"once a shoot": self.per_shoot * self.days, "once a day": self.per_shoot, "every request": 1}
+        return DAYS * REQUESTS_PER_DAY // per_value[self.counting]
 
 
 SIMULATED_YEARS: tuple[SimulatedYear, ...] = (
@@ -64,7 +64,8 @@ SIMULATED_YEARS: tuple[SimulatedYear, ...] = (
     SimulatedYear(name="whole scores, and a new champion every month", whole=True, champions=12),
     SimulatedYear(name="series of ten from one shoot", per_shoot=SERIES),
     SimulatedYear(name="shoots that go on for three days", per_shoot=SERIES, days=3),
-    SimulatedYear(name="series of ten, every request counted", per_shoot=SERIES, all_count=True),
+    SimulatedYear(name="the same, counted once a day", per_shoot=SERIES, days=3, counting="once a day"),
+    SimulatedYear(name="series of ten, every request counted", per_shoot=SERIES, counting="every request"),
 )
 
 
@@ -138,14 +139,15 @@ class _Shoots:
         self._running: list[Values] = []
 
     def next(self) -> Values | None:
-        """(runs, 8) for the next value; None where requests share nothing."""
+        """(runs, 8) for the next value; None where the values that count share nothing."""
         year = self._year
-        if year.per_shoot == 1:
+        if year.per_shoot == 1 or year.counting == "once a shoot":
             return None
-        lasting = year.per_shoot if year.all_count else year.days
-        series_a_day = 1 if year.all_count else REQUESTS_PER_DAY // year.per_shoot
-        place = self._count % series_a_day
-        if self._count // series_a_day % lasting == 0:
+        lasting, at_once = (
+            (year.per_shoot, 1) if year.counting == "every request" else (year.days, REQUESTS_PER_DAY // year.per_shoot)
+        )
+        place = self._count % at_once
+        if self._count // at_once % lasting == 0:
             self._running = [*self._running[:place], self._rng.normal(0.0, 1.0, self._shape)]
         self._count += 1
         return self._running[place]
@@ -221,7 +223,7 @@ def drift_year_row(year: SimulatedYear, runs: int, seed: int) -> dict[str, Any]:
         "measured": alarms / runs,
         "upper": float(beta.ppf(0.95, alarms + 1, runs - alarms)) if alarms < runs else 1.0,
         "exceeds": alarms > int(binom.ppf(CONFIDENCE, runs, PROMISED)),
-        "promised": not year.all_count,
+        "promised": year.counting == "once a shoot",
     }
 
 

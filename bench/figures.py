@@ -61,9 +61,17 @@ FIGURES: dict[str, ExperimentFigure] = {
     "calibration-gate-judged": ExperimentFigure(
         "experiments/evaluation.md", "bench.calibration_gate --judged --runs 60"
     ),
+    "studio-plan-mini": ExperimentFigure(
+        "several-machines.md", "bench.studio_plan --data 101 --train 281 --evaluate 43", cheap=True
+    ),
+    "studio-plan-assumed": ExperimentFigure(
+        "several-machines.md", "bench.studio_plan --data 101 --train 7200 --evaluate 1800", cheap=True
+    ),
+    "drift-watch": ExperimentFigure("experiments/drift.md", "bench.drift_simulation"),
     "sample-constants": ExperimentFigure(
         "experiments/evaluation.md", "bench.sample_retraining --constants", cheap=True
     ),
+    "weekly-runs": ExperimentFigure("experiments/runs-in-prefect.md", "bench.simulated_week"),
 }
 
 

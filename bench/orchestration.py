@@ -181,7 +181,7 @@ def measure_retraining_overhead(pairs: int) -> dict[str, Any]:
     with sample_settings() as settings:
         set_prefect_home(settings)
         recipe_file = settings.root.parent / "smallest.toml"
-        recipe_file.write_text(_toml(RECIPE), encoding="utf-8")
+        recipe_file.write_text(recipe_as_toml(RECIPE), encoding="utf-8")
         alone = RetrainingInOneProcess(
             settings.model_copy(update={"adapters": settings.root.parent / "other"}), recipe_file
         )
@@ -218,7 +218,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "least": min(values), "greatest": max(values)}
 
 
-def _toml(recipe: dict[str, Any]) -> str:
+def recipe_as_toml(recipe: dict[str, Any]) -> str:
     """A recipe as TOML; numbers, booleans and strings are spelled as in JSON."""
     lines = [f"name = {json.dumps(recipe['name'])}"]
     for table, values in recipe.items():

@@ -133,18 +133,17 @@ def _rollback_automation(client: SyncPrefectClient) -> AutomationCore:
     )
 
 
-Notification = Callable[[str, str, str], "RunDeployment | SendNotification"]  # title, message, link: templates
+Notification = Callable[
+    [str, str, str], "RunDeployment | SendNotification"
+]  # title, message, link: expressions of Jinja
 
 
 def _event_notifications(notify: Notification) -> AutomationCore:
-    payload = "event.payload"
     return _automation(
         "notify about adapters, data and service",
         "A notification for each domain event; MONDRIAN_NOTIFICATIONS chooses how.",
         trigger=_on(*EVENT_NAMES),
-        actions=[
-            notify(f"{{{{ {payload}.title }}}}", f"{{{{ {payload}.reason }}}}", f"{{{{ {payload}.link or '' }}}}")
-        ],
+        actions=[notify("event.payload.title", "event.payload.reason", "event.payload.link")],
     )
 
 
@@ -164,7 +163,7 @@ def _failure_notifications(notify: Notification, flows: Sequence[str]) -> Automa
             },
             for_each={"prefect.resource.id"},
         ),
-        actions=[notify("{{ flow.name }}: the run failed.", "{{ flow_run.state.message }}", "{{ flow_run|ui_url }}")],
+        actions=[notify("flow.name ~ ': the run failed.'", "flow_run.state.message", "flow_run|ui_url")],
     )
 
 
@@ -173,12 +172,21 @@ def _notification(client: SyncPrefectClient, notifications: str) -> Notification
     from prefect.events.actions import SendNotification
 
     if notifications == DESKTOP_NOTIFICATIONS:
+        # Prefect appends `| tojson` to a lone expression, which binds tighter than any operator: hence the brackets.
         return lambda title, message, link: _run(
-            client, NOTIFY, parameters={"title": title, "message": message, "link": link}
+            client,
+            NOTIFY,
+            parameters={
+                "title": f"{{{{ ({title}) }}}}",
+                "message": f"{{{{ ({message}) }}}}",
+                "link": f"{{{{ ({link}) }}}}",
+            },
         )
     block = _notification_block(client, notifications)
     return lambda title, message, link: SendNotification(
-        block_document_id=block, subject=title, body=f"{message}\n{link}"
+        block_document_id=block,
+        subject=f"{{{{ {title} }}}}",
+        body=f"{{{{ ({message}) or '' }}}}\n{{{{ ({link}) or '' }}}}",
     )
 
 

@@ -35,9 +35,9 @@ def active_runs(client: SyncPrefectClient) -> list[FlowRun]:
 def end_dead_runs(place: PrefectInstance, reason: str, *, worker_stopped: bool = False) -> list[str]:
     """Mark runs whose process is gone as crashed, and reschedule those that never started; returns their names.
 
-    A run whose process exists, awake or asleep, is left alone, and so is a run that waits for a person. With several
-    machines only runs that began here are looked at, and a retraining is scheduled again: whichever machine has a free
-    accelerator continues it.
+    A run whose process exists, awake or asleep, is left alone. One that waited for a person here, and whose process is
+    gone, begins again and asks again. With several machines only runs that began here are looked at, and a retraining
+    is scheduled again: whichever machine has a free accelerator continues it.
 
     Args:
         place: the server and the home of its runs.
@@ -80,9 +80,11 @@ def _state_for_dead_run(place: PrefectInstance, run: FlowRun, reason: str, *, ma
     from prefect.states import Cancelled, Crashed, Scheduled
 
     ours = run.work_pool_name == POOL  # a run that a person started as a script has no pool
-    if not ours or run.state is None or run.state.is_paused() or liveness.is_run_alive(place.home, run.id):
+    if not ours or run.state is None or liveness.is_run_alive(place.home, run.id):
         return None
     started = liveness.has_run_lock_file(place.home, run.id)
+    if run.state.is_paused():  # nobody would read the answer
+        return Scheduled(message=f"{reason} It waited for an answer and asks again.") if started else None
     if not started and may_start:
         return None
     if run.state.is_cancelling():

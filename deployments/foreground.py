@@ -27,6 +27,7 @@ from tasks.processes import ManagedProcess
 
 POLL_SECONDS = 1.0
 MISSING_POLLS = 3  # a process that is being replaced is missing for a moment
+FAILED_START_SECONDS = 20.0  # before the supervisor tries again: a port in use would keep the processor busy
 FORGOTTEN = "forgotten"
 
 
@@ -67,6 +68,8 @@ def foreground_command(
     status = _start_in_child(stopping)
     if status == 0 and not stopping.is_set():
         status = _watch(part, settings, stopping)
+    elif status:
+        stopping.wait(FAILED_START_SECONDS)
     if stopping.is_set():
         _stop(part, settings)
         return 0

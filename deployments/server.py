@@ -50,7 +50,7 @@ def keep_task_states_through_outages() -> None:
     """Let the recorder of task states try for `DATABASE_OUTAGE_SECONDS` instead of five.
 
     It tries once a second (`PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL`) and then drops what it couldn't
-    write: a task that ended during a restart of PostgreSQL would be shown as running for ever. Prefect has no setting.
+    write: a task that ended during a restart of PostgreSQL would be shown as running forever. Prefect has no setting.
     """
     from prefect.server.services.task_run_recorder import TaskRunRecorder
 

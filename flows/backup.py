@@ -9,12 +9,12 @@ from pydantic import Field
 
 from tasks.backup import backup_task
 from tasks.reporting import fail_without_traceback
-from tasks.run_context import settings_from_parameters
+from tasks.run_context import flow_run_name, settings_from_parameters
 
 SnapshotsToKeep = Annotated[int, Field(ge=1)]
 
 
-@flow(name="backup")
+@flow(name="backup", flow_run_name=flow_run_name)
 @fail_without_traceback
 def backup_flow(
     to: str | None = None,

@@ -12,10 +12,10 @@ from tasks.dataset import dataset_task
 from tasks.evaluate import evaluate_task
 from tasks.link import link_task
 from tasks.reporting import fail_without_traceback
-from tasks.run_context import flow_run_name, settings_from_parameters, write_run_context
-from tasks.service import run_page
+from tasks.run_context import flow_run_name, settings_from_parameters, tag_flow_run, write_run_context
+from tasks.served_pages import run_page
 
-STATE_NAMES = {"PASS": "Completed", "FAIL": "GatesFailed", "INCONCLUSIVE": "Inconclusive"}
+STATE_NAMES = {"PASS": "GatesPassed", "FAIL": "GatesFailed", "INCONCLUSIVE": "Inconclusive"}
 
 
 @flow(name="evaluate", flow_run_name=flow_run_name)
@@ -38,6 +38,7 @@ def evaluate_flow(
         base_model: hub id, folder or `mini`; empty: the default for the worker's machine.
         recipe: a recipe's name, or settings of every stage over the defaults.
     """
+    tag_flow_run(advisor)
     settings = settings_from_parameters(workspace, adapters, base_model)
     chosen = Registry(settings.adapters_root).get(advisor, version)
     run = write_run_context(settings, advisor, recipe, adapter=str(chosen.path))
@@ -45,5 +46,7 @@ def evaluate_flow(
     dataset_task(run)
     judged = evaluate_task(run)
     verdict = ", ".join(filter(None, (judged.verdict, judged.loosened)))
-    page = run_page(StageContext.load(run), report=True)
+    context = StageContext.load(run)
+    page = run_page(context.root, context.run, report=True)
+    tag_flow_run(f"{version} {judged.verdict}")
     return Completed(name=STATE_NAMES[judged.verdict], message=f"{version}: {verdict}. Report: {page.text}")

@@ -7,7 +7,7 @@ from prefect.states import Completed
 from flows.parameters import AdvisorId
 from tasks.reporting import fail_without_traceback
 from tasks.rollback import automatic_rollback_task, rollback_task
-from tasks.run_context import flow_run_name, settings_from_parameters
+from tasks.run_context import flow_run_name, settings_from_parameters, tag_flow_run
 
 LEFT_ALONE = "NothingToDo"
 
@@ -31,6 +31,8 @@ def rollback_flow(
     """
     root = settings_from_parameters(None, adapters).adapters_root
     if promotion is None:
-        return Completed(message=rollback_task(root, advisor, reason=reason))
-    done, sentence = automatic_rollback_task(root, advisor, promotion=promotion, reason=reason)
-    return Completed(message=sentence) if done else Completed(name=LEFT_ALONE, message=sentence)
+        done, sentence = True, rollback_task(root, advisor, reason=reason)
+    else:
+        done, sentence = automatic_rollback_task(root, advisor, promotion=promotion, reason=reason)
+    tag_flow_run(advisor, *(["rolled back"] if done else []))
+    return Completed(name="RolledBack" if done else LEFT_ALONE, message=sentence)

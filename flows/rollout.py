@@ -8,12 +8,12 @@ from flows.parameters import AdvisorId
 from mondrian_core.rollout import update_rollout_schedule
 from tasks import rollout as rollout_tasks
 from tasks.reporting import fail_without_traceback
-from tasks.run_context import settings_from_parameters
+from tasks.run_context import flow_run_name, settings_from_parameters
 
 IDLE_STATE = "NothingToDo"
 
 
-@flow(name="rollout")
+@flow(name="rollout", flow_run_name=flow_run_name)
 @fail_without_traceback
 def rollout_flow(advisor: AdvisorId | None = None, workspace: str | None = None, adapters: str | None = None) -> State:
     """Advance, hold or roll back every active rollout. `mondrian rollout advance` does the same without Prefect.

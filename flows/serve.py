@@ -10,12 +10,12 @@ from pydantic import Field
 
 from flows.parameters import Port, TrafficShare
 from tasks.reporting import fail_without_traceback
-from tasks.run_context import settings_from_parameters
+from tasks.run_context import flow_run_name, settings_from_parameters
 from tasks.service import WARNED, ensure_service_task, service_smoke_task, stop_service_on_exit, wait_for_service_exit
 from tasks.service_record import ServeOptions
 
 
-@flow(name="serve")
+@flow(name="serve", flow_run_name=flow_run_name)
 @fail_without_traceback
 def serve_flow(  # noqa: PLR0913, PLR0917  (each one is a field of Prefect's form)
     model_mode: Literal["base", "fine_tuned", "ab_test"] = "fine_tuned",

@@ -5,11 +5,11 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from tasks.reporting import fail_without_traceback
-from tasks.run_context import settings_from_parameters
+from tasks.run_context import flow_run_name, settings_from_parameters
 from tasks.service import stop_service
 
 
-@flow(name="serve")
+@flow(name="serve", flow_run_name=flow_run_name)
 @fail_without_traceback
 def stop_flow(workspace: str | None = None, adapters: str | None = None, base_model: str | None = None) -> State:
     """Stop the service that serve/local started for this workspace; the next start continues waiting jobs.

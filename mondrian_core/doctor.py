@@ -112,13 +112,14 @@ def _advisor(counts: AdvisorCounts) -> DoctorCheck:
 
 
 def prefect_api_url(settings: Settings, given: str | None = None) -> str | None:
-    """URL of the Prefect API: `given`, otherwise PREFECT_API_URL, otherwise the server that `mondrian up` started."""
-    return given or settings.prefect_api or recorded_api_url(settings)
+    """URL of the Prefect API: `given`, the server that was joined, PREFECT_API_URL, or what `mondrian up` started."""
+    joined = read_join_record(settings)
+    return given or (joined and joined.api_url) or settings.prefect_api or recorded_api_url(settings)
 
 
 def _authentication(settings: Settings, address: str) -> tuple[str, str] | None:
     """User and password for the API: from the environment; otherwise the workspace's, only for its own server."""
-    auth = settings.prefect_auth
+    auth = None if read_join_record(settings) else settings.prefect_auth
     if auth is None and address == recorded_api_url(settings):
         auth = read_auth_string(settings) if is_server_of(settings, address.removesuffix("/api")) else None
     user, _, password = (auth or "").partition(":")

@@ -2,7 +2,7 @@
 
     MondrianError                      exit status
     ├── NegativeOutcome                1   a gate failed, nothing to do
-    │   ├── NothingToDo, NothingNewToTrain
+    │   ├── NothingToDo, NothingNewToTrain, AlreadyChampion
     │   ├── ChampionChanged
     │   └── GateFailed, AdapterNotLoadable
     ├── BadInput                       2   wrong usage or bad input
@@ -51,6 +51,10 @@ class NegativeOutcome(MondrianError):
 
 class NothingToDo(NegativeOutcome):
     """There is no work to do."""
+
+
+class AlreadyChampion(NothingToDo):
+    """A promotion of the version, or of the weights, that already is the champion."""
 
 
 class NothingNewToTrain(NothingToDo):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -32,6 +33,7 @@ MAX_SEED = 2**63 - 1  # random generators take 64 bits
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 BUNDLED_RECIPES_FOLDER = Path(__file__).resolve().parent / "recipe_files"
+RECIPE_SUFFIX = ".toml"
 DEFAULT_RECIPE = "default"
 SMALL_SET_RECIPE = "small-set"
 SMALL_SET_THRESHOLD = 20  # critiques; with fewer, DEFAULT_RECIPE holds out too few for a verdict (`recipe_choice`)
@@ -441,6 +443,19 @@ def load_recipe(path: Path | None = None, **train: Any) -> Recipe:
     if given and isinstance(values.get("train", {}), dict):
         values = {**values, "train": {**values.get("train", {}), **given}}
     return recipe_from_values(values, str(path or "the options"))
+
+
+def with_training_overrides(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
+    """The recipe with other values of `[train]`; a value of None keeps the recipe's.
+
+    Raises:
+        BadRecipe: naming every value that is not valid.
+    """
+    given = {key: value for key, value in overrides.items() if value is not None}
+    if not given:
+        return recipe
+    values = {**recipe.model_dump(), "train": {**recipe.train.model_dump(), **given}}
+    return recipe_from_values(values, "the overrides of the recipe")
 
 
 def recorded_recipe(values: dict[str, Any], source: str) -> Recipe:

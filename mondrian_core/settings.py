@@ -83,6 +83,9 @@ class Settings(BaseSettings):
         validation_alias=_env("MONDRIAN_ROLES"),
     )
     service_token: str | None = Field(default=None, min_length=16, validation_alias=_env("MONDRIAN_SERVICE_TOKEN"))
+    service_url: str | None = Field(
+        default=None, pattern=r"^https?://\S+$", validation_alias=_env("MONDRIAN_SERVICE_URL")
+    )
     accelerator_lock: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_ACCELERATOR_LOCK"))
     growth_step: int = Field(default=10, ge=1, le=1_000_000, validation_alias=_env("MONDRIAN_GROWTH_STEP"))
     notifications: str = Field(

@@ -1,59 +1,41 @@
-"""One training that any machine may do: what the machines exchange through the shared folder (MONDRIAN_SHARED).
+"""One training that any machine may do: which machine does it, and whether it still works (MONDRIAN_SHARED).
 
-    SHARED/datasets, SHARED/objects      dataset versions (shared_storage)
     SHARED/trainings/NAME/request.json   what to train
-    SHARED/trainings/NAME/0001/          the first attempt; its machine writes here and nowhere else
-                          /holder.json   which machine, and a number that grows while it works
-                          /files/        checkpoint, log and adapter of its run folder
-                          /done.json     the attempt has finished
+    SHARED/trainings/NAME/0001/          the first attempt
+                           holder.json   which machine, and a number that grows while it works
 
-An attempt begins by creating its folder, which succeeds for one machine. A later attempt has the higher number and
-begins with the checkpoint of the one before. A holder that slept therefore damages nothing when it wakes up: it writes
-into its own folder, which nobody reads any more, and stops when it sees the higher number. No clock is compared: an
-observer watches the number grow by its own clock.
+Dataset, checkpoints and run are published by the stages (mondrian_core/shared_storage). An attempt begins by creating
+its folder, which succeeds for one machine; a later attempt has the higher number, and a holder that slept stops when it
+sees it. Trainings are deterministic, so a checkpoint that it published meanwhile is one of the same training. No clock
+is compared: an observer watches the number grow by its own clock.
 """
 
 from __future__ import annotations
 
-import shutil
 import uuid
-from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from mondrian_core.errors import BadInput, NegativeOutcome
-from mondrian_core.files import read_json, replace_atomic, write_json
-from mondrian_core.shared_storage.checkpoints import checkpoint_file_step
+from mondrian_core.files import read_json, write_json
 
-CHECKPOINT_NAME = "checkpoint.safetensors"
-KEPT_BACK = ("context.json", "*.error.json", "*.log", ".*", "*.tmp")  # a machine's own business
 IDENTITY_FILE = "mondrian-shared.json"
-REQUEST_FILE, HOLDER_FILE, DONE_FILE, FILES_FOLDER = "request.json", "holder.json", "done.json", "files"
+REQUEST_FILE, HOLDER_FILE = "request.json", "holder.json"
 
 
 class TrainingSuperseded(NegativeOutcome):
     """Another machine has taken this training over; what this one computes is not used."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TrainingRequest:
-    """What to train.
-
-    Attributes:
-        advisor: whose adapter.
-        run: name of the retraining's run.
-        dataset: digest of the published dataset.
-        base: fingerprint of the base model; another one would train another adapter.
-        recipe: values of the recipe.
-    """
+    """What to train: the advisor, the run of the retraining, its dataset's digest, and the base model's fingerprint."""
 
     advisor: str
     run: str
     dataset: str
     base: str
-    recipe: dict[str, Any]
 
     @property
     def name(self) -> str:
@@ -159,33 +141,6 @@ class SharedTraining:
         except (OSError, ValueError, KeyError, TypeError):
             return AttemptSign(number)
 
-    def fetch_result(self, run_folder: Path) -> bool:
-        """Copy the files of the last attempt to a run folder; False when it has not finished."""
-        number = self._last()
-        attempt = self.folder / f"{number:04d}"
-        if not (attempt / DONE_FILE).is_file():
-            return False
-        _copy_files(attempt / FILES_FOLDER, run_folder, _files_of(attempt / FILES_FOLDER))
-        return True
-
-    def restore_checkpoint(self, run_folder: Path, before: int) -> int:
-        """Copy the furthest checkpoint of earlier attempts to a run folder that isn't further; gives its step.
-
-        Args:
-            run_folder: of this machine.
-            before: number of the attempt that begins.
-        """
-        found = [
-            (step, folder / FILES_FOLDER)
-            for folder in self._attempts()
-            if int(folder.name) < before and (step := checkpoint_step(folder / FILES_FOLDER)) >= 0
-        ]
-        step, files = max(found, default=(-1, Path()), key=lambda each: each[0])
-        own = checkpoint_step(run_folder)
-        if step > own:
-            _copy_files(files, run_folder, _files_of(files))
-        return max(step, own)
-
     def _attempts(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("[0-9]*") if path.name.isdigit() and path.is_dir())
 
@@ -201,7 +156,6 @@ class TrainingAttempt:
     number: int
     machine: str
     beats: int = 0
-    published: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -218,50 +172,3 @@ class TrainingAttempt:
             raise TrainingSuperseded(f"Attempt {last} has taken this training over from attempt {self.number}.")
         self.beats += 1
         write_json(self.folder / HOLDER_FILE, {"machine": self.machine, "beat": self.beats})
-
-    def publish(self, run_folder: Path) -> None:
-        """Copy files of the run folder that have changed; the checkpoint first, so that its log is never shorter."""
-        fresh = {}
-        for path in _files_of(run_folder):
-            with suppress(FileNotFoundError):  # replaced meanwhile; the next call copies it
-                facts = path.stat()
-                fresh[path] = (facts.st_mtime_ns, facts.st_size)
-        changed = [path for path, facts in fresh.items() if self.published.get(str(path)) != facts]
-        changed.sort(key=lambda path: path.name != CHECKPOINT_NAME)
-        _copy_files(run_folder, self.folder / FILES_FOLDER, changed)
-        self.published |= {str(path): fresh[path] for path in changed}
-
-    def finish(self, run_folder: Path) -> None:
-        """Publish the result.
-
-        Raises:
-            TrainingSuperseded: a later attempt has begun.
-        """
-        self.publish(run_folder)
-        self.renew()
-        write_json(self.folder / DONE_FILE, {"machine": self.machine})
-
-
-def checkpoint_step(folder: Path) -> int:
-    """How many optimizer steps the checkpoints below a folder have behind them; -1 without one.
-
-    A training with preference tuning has a checkpoint for each of its two phases.
-    """
-    return sum(checkpoint_file_step(path) + 1 for path in folder.rglob(CHECKPOINT_NAME)) - 1
-
-
-def _files_of(folder: Path) -> list[Path]:
-    return [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not any(path.match(pattern) for pattern in KEPT_BACK)
-    ]
-
-
-def _copy_files(source: Path, target: Path, files: Iterable[Path]) -> None:
-    """Copy files to the same places below another folder, each complete when it becomes visible."""
-    for path in files:
-        place = target / path.relative_to(source)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            replace_atomic(place, lambda temporary, path=path: shutil.copyfile(path, temporary))  # type: ignore[misc]

@@ -6,10 +6,11 @@ Pure functions of a stage's summary. Text from people, models and files is escap
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from mondrian_core.markdown import Markdown, code_block, code_span, escape_markdown, markdown_cell, markdown_table
+from mondrian_core.promotion import ManualPromotion
 from mondrian_core.rollout import Rollout, RolloutCheck
 from mondrian_core.stages import (
     DatasetSummary,
@@ -20,40 +21,16 @@ from mondrian_core.stages import (
     TrainSummary,
 )
 from tasks.artifact_images import embedded_image_markdown
+from tasks.served_pages import ServedPage
 
 GATE_COLUMNS = ("observed", "threshold", "n", "interval")
+FORM_COLUMNS = ("observed", "threshold", "n")  # as many as a form has room for
 DECISION_TITLES = {
     "promoted": "Promoted",
     "candidate": "Kept as a candidate",
     "rejected": "Rejected",
     "unchanged": "Unchanged",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServedPage:
-    """A page of the workspace's service that an artifact refers to.
-
-    Attributes:
-        path: of the page, such as "/runs/RUN/report".
-        command: shows the same in a terminal, where no service is known.
-        address: base URL of the service; None: none is running that this machine knows of.
-    """
-
-    path: str
-    command: str
-    address: str | None = None
-
-    @property
-    def text(self) -> str:
-        """The page's URL, or the command."""
-        return f"{self.address}{self.path}" if self.address else self.command
-
-    def markdown(self, title: str) -> str:
-        """A link to the page, or the command that shows it."""
-        if self.address is None:
-            return f"{title}: {code_span(self.command)}"
-        return f"{title}: [{escape_markdown(self.text)}](<{self.text}>)"
 
 
 def join_markdown(*parts: str) -> str:
@@ -146,7 +123,7 @@ def gates_markdown(summary: EvaluateSummary, page: ServedPage, pictures: Sequenc
     )
 
 
-def gate_table_markdown(gates: Sequence[Mapping[str, Any]]) -> str:
+def gate_table_markdown(gates: Sequence[Mapping[str, Any]], columns: Sequence[str] = GATE_COLUMNS) -> str:
     """The figures of every gate as a table, followed by the reasons as a list, because the UI truncates table cells.
 
     Checks of a gate that did not pass are shown below it.
@@ -155,14 +132,12 @@ def gate_table_markdown(gates: Sequence[Mapping[str, Any]]) -> str:
     for gate in gates:
         shown.append((gate["name"], gate))
         shown += [(f"↳ {part['name']}", part) for part in gate.get("parts", ()) if part["verdict"] != "PASS"]
-    rows = [
-        (name, _verdict_markdown(gate["verdict"]), *(gate.get(key) for key in GATE_COLUMNS)) for name, gate in shown
-    ]
+    rows = [(name, _verdict_markdown(gate["verdict"]), *(gate.get(key) for key in columns)) for name, gate in shown]
     reasons = [
         f"- **{escape_markdown(name)}** {_verdict_markdown(gate['verdict'])}: {markdown_cell(gate.get('sentence'))}"
         for name, gate in shown
     ]
-    return join_markdown(markdown_table(("gate", "verdict", *GATE_COLUMNS), rows), "\n".join(reasons))
+    return join_markdown(markdown_table(("gate", "verdict", *columns), rows), "\n".join(reasons))
 
 
 def _verdict_markdown(verdict: str) -> Markdown:
@@ -188,14 +163,21 @@ def promotion_markdown(summary: PromoteSummary, advisor: str, page: ServedPage) 
 
 
 def version_markdown(
-    advisor: str,
-    version: str,
-    state: str,
+    title: str,
     gates: Sequence[Mapping[str, Any]],
     problems: Sequence[str],
+    page: ServedPage,
     inspection: Mapping[str, Any] | None = None,
 ) -> str:
-    """A version before a manual promotion: its gates, the check of its files, and its effect on the base."""
+    """A version before a manual promotion: its gates, the check of its files, and its effect on the base.
+
+    Args:
+        title: advisor, version and state.
+        gates: of its newest evaluation.
+        problems: of its files.
+        page: its report.
+        inspection: the comparison with its base.
+    """
     sound = "Every file matches its hash." if not problems else escape_markdown("Damaged: " + "; ".join(problems))
     base, change = (inspection or {}).get("base"), (inspection or {}).get("change")
     if not problems and base and change is not None:
@@ -204,8 +186,37 @@ def version_markdown(
     elif not problems:
         sound += " Its base is not on this machine, so it was not compared with it."
     report = gate_table_markdown(gates) if gates else "It has no gate report."
+    return join_markdown(f"## {escape_markdown(title)}", sound, report, page.markdown("Full report") if gates else "")
+
+
+def approval_markdown(
+    request: ManualPromotion,
+    *,
+    verdict: str,
+    gates: Sequence[Mapping[str, Any]],
+    objections: Sequence[str],
+    page: ServedPage,
+    until: datetime,
+) -> str:
+    """The text above the form that approves a promotion.
+
+    Args:
+        request: the promotion that waits.
+        verdict: of the version's newest evaluation.
+        gates: of that evaluation.
+        objections: what speaks against it.
+        page: its report.
+        until: when the run stops waiting.
+    """
+    before = escape_markdown(request.expected.version or "the base alone")
+    reason = f" Reason given: {escape_markdown(request.reason)}." if request.reason else ""
     return join_markdown(
-        f"## {escape_markdown(advisor)} {escape_markdown(version)}, {escape_markdown(state)}", sound, report
+        f"## Promote {escape_markdown(request.advisor)} {escape_markdown(request.version)}?",
+        f"Verdict: {_verdict_markdown(verdict)}. It replaces {before}.{reason}",
+        page.markdown("Full report") if gates else "",
+        "\n".join(["Against it:\n", *(f"- {escape_markdown(each)}" for each in objections)]) if objections else "",
+        gate_table_markdown(gates, FORM_COLUMNS) if gates else "It has no gate report.",
+        f"Without an answer until {until:%Y-%m-%d %H:%M} UTC nothing changes.",
     )
 
 

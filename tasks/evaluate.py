@@ -11,7 +11,7 @@ from mondrian_core.errors import ModelProcessDied
 from mondrian_core.stages import EvaluateSummary, StageContext, read_stage_summary
 from tasks import artifact_pages
 from tasks.reporting import ProgressReporter, artifact_key, publish_markdown_artifact, retry_only_on
-from tasks.service import run_page
+from tasks.served_pages import run_page
 from tasks.stage_runner import run_on_accelerator
 
 EVALUATE_SECONDS = 4 * 3600.0
@@ -34,7 +34,7 @@ def evaluate_task(context_file: Path) -> EvaluateSummary:
     pictures = [str(path) for path in Path(summary.report).parent.glob("evaluation*.png")]
     publish_markdown_artifact(
         artifact_key("gates", context.advisor),
-        artifact_pages.gates_markdown(summary, run_page(context, report=True), pictures),
+        artifact_pages.gates_markdown(summary, run_page(context.root, context.run, report=True), pictures),
         f"Gates: {summary.verdict}",
     )
     return summary

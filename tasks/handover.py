@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from prefect.deployments import run_deployment
 
 from mondrian_core.errors import Broken
 from mondrian_core.settings import Settings
-from mondrian_core.shared_storage import SharedStorage, publish_dataset
+from mondrian_core.shared_storage.runs import RunTakenOver, publish_run, take_back_run
 from mondrian_core.shared_training import (
     AttemptSign,
     SharedTraining,
@@ -64,21 +64,21 @@ def train_elsewhere_task(context_file: Path) -> TrainSummary:
     from mondrian_core.models.base_model import base_fingerprint  # loads MLX
 
     context, shared = StageContext.load(context_file), require_shared_folder(Settings().shared)
-    dataset = read_stage_summary(context, "dataset", DatasetSummary)
-    publish_dataset(SharedStorage(str(shared)), Path(dataset.path))
+    storage = context.shared_storage()
+    assert storage is not None
     request = TrainingRequest(
-        advisor=context.advisor,
-        run=context.run,
-        dataset=dataset.digest,
-        base=base_fingerprint(context.base_model),
-        recipe=context.recipe.model_dump(mode="json"),
+        context.advisor,
+        context.run,
+        read_stage_summary(context, "dataset", DatasetSummary).digest,
+        base_fingerprint(context.base_model),
     )
     training = SharedTraining(shared, request.name)
     training.publish_request(request)
-    if not training.fetch_result(context.run_folder):
-        with _cancel_together() as started:
-            follow_training(training, started)
-        training.fetch_result(context.run_folder)
+    with suppress(RunTakenOver):  # the training has published more already, and this retraining was interrupted
+        publish_run(storage, context.run_folder)  # with its dataset
+    with _cancel_together() as started:
+        follow_training(training, started)
+    take_back_run(storage, context.run_folder)
     summary = read_stage_summary(context, "train", TrainSummary)
     publish_training_page(context, summary)
     return summary

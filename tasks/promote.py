@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,28 @@ from mondrian_core.registry import Registry
 from mondrian_core.rollout import RolloutPlan
 from mondrian_core.stages import PromoteSummary, StageContext
 from tasks import artifact_pages
-from tasks.reporting import REGISTRY_TASK_OPTIONS, artifact_key, log_listener, publish_markdown_artifact
+from tasks.reporting import (
+    REGISTRY_TASK_OPTIONS,
+    artifact_key,
+    log_listener,
+    publish_markdown_artifact,
+    without_local_paths,
+)
 from tasks.run_context import current_actor
-from tasks.service import version_page
+from tasks.served_pages import ServedPage, version_page
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionInspection:
+    """What was found before a manual promotion.
+
+    Attributes:
+        problems: of its files, or of its fit to the base; the promotion puts such a version in quarantine.
+        objections: what speaks against it and is overridden by force or a reason.
+    """
+
+    problems: tuple[str, ...]
+    objections: tuple[str, ...]
 
 
 @task(name="promote", **REGISTRY_TASK_OPTIONS)
@@ -31,23 +52,24 @@ def promote_task(context_file: Path) -> PromoteSummary:
     """Apply the gates' verdict: promote, keep as a candidate, or reject. A run promotes at most once."""
     context = StageContext.load(context_file)
     summary = stages.promote_stage(context, log_listener())
+    page = version_page(context.root, context.advisor, summary.version, report=True)
     publish_markdown_artifact(
         artifact_key("promotion", context.advisor),
-        artifact_pages.promotion_markdown(summary, context.advisor, version_page(context, summary.version)),
+        artifact_pages.promotion_markdown(summary, context.advisor, page),
         summary.decision,
     )
     return summary
 
 
 @task(name="inspect version", timeout_seconds=900, cache_policy=NO_CACHE)
-def inspect_version_task(request: ManualPromotion) -> tuple[str, ...]:
-    """Hash a version's files, compare it with its base, publish its gates; gives the problems found.
+def inspect_version_task(request: ManualPromotion) -> VersionInspection:
+    """Hash a version's files, compare it with its base, publish its gates.
 
     Raises:
         UnknownVersion: no version has that name.
         GateFailed: its gates or its conditions speak against it and it is not forced with a reason.
         BadInput: a reason is missing, such as for a version that was compared with another champion.
-        NothingToDo: it has the champion's weights.
+        AlreadyChampion: it has the champion's weights.
     """
     registry, advisor = Registry(request.settings.adapters_root), request.advisor
     chosen = registry.get(advisor, request.version)
@@ -57,11 +79,36 @@ def inspect_version_task(request: ManualPromotion) -> tuple[str, ...]:
     gates = (chosen.report or {}).get("gates", [])
     publish_markdown_artifact(
         artifact_key("version", advisor),
-        artifact_pages.version_markdown(advisor, chosen.version, chosen.state, gates, problems, inspection),
+        artifact_pages.version_markdown(
+            f"{advisor} {chosen.version}, {chosen.state}",
+            gates,
+            problems,
+            _version_report(request),
+            inspection,
+        ),
         f"{chosen.version}, {chosen.state}",
     )
-    review_manual_promotion(request)
-    return problems
+    return VersionInspection(problems=problems, objections=review_manual_promotion(request))
+
+
+def approval_question(request: ManualPromotion, inspected: VersionInspection, until: datetime) -> str:
+    """What a person should know before approving a promotion, for the form in Prefect's UI."""
+    version = Registry(request.settings.adapters_root).get(request.advisor, request.version)
+    report = version.report or {}
+    return without_local_paths(
+        artifact_pages.approval_markdown(
+            request,
+            verdict=str(report.get("verdict") or "never evaluated"),
+            gates=report.get("gates", []),
+            objections=inspected.objections,
+            page=_version_report(request),
+            until=until,
+        )
+    )
+
+
+def _version_report(request: ManualPromotion) -> ServedPage:
+    return version_page(request.settings.root, request.advisor, request.version, report=True)
 
 
 @task(name="promote by hand", timeout_seconds=600, cache_policy=NO_CACHE)

@@ -10,7 +10,7 @@ from mondrian_core import stages
 from mondrian_core.stages import RegisterSummary, StageContext
 from tasks import artifact_pages
 from tasks.reporting import REGISTRY_TASK_OPTIONS, artifact_key, log_listener, publish_markdown_artifact
-from tasks.service import version_page
+from tasks.served_pages import version_page
 
 
 @task(name="register", **REGISTRY_TASK_OPTIONS)
@@ -18,9 +18,10 @@ def register_task(context_file: Path) -> RegisterSummary:
     """Register the adapter with its report as an immutable version; a retry finds the version that the run has."""
     context = StageContext.load(context_file)
     summary = stages.register_stage(context, log_listener())
+    page = version_page(context.root, context.advisor, summary.version)
     publish_markdown_artifact(
         artifact_key("version", context.advisor),
-        artifact_pages.registration_markdown(summary, context.advisor, version_page(context, summary.version)),
+        artifact_pages.registration_markdown(summary, context.advisor, page),
         summary.version,
     )
     return summary

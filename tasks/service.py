@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 from prefect import task
@@ -24,9 +23,7 @@ from mondrian_core.errors import BadInput, Broken
 from mondrian_core.files import write_json
 from mondrian_core.markdown import escape_markdown, markdown_table
 from mondrian_core.settings import Settings
-from mondrian_core.stages import StageContext
 from tasks import artifact_pages, processes
-from tasks.artifact_pages import ServedPage
 from tasks.processes import ManagedProcess
 from tasks.reporting import artifact_key, publish_markdown_artifact
 from tasks.service_record import SERVICE_NAME, ServeOptions, recorded_service, service_record_path
@@ -36,29 +33,6 @@ HEALTHY_TIMEOUT_SECONDS = 300.0  # loading a base of several gigabytes takes min
 WARNED = "Warned"  # state of a run whose service runs but did not answer every smoke test photograph
 MAX_LISTED_RECORDS = 50  # excluded records shown on the page
 SMOKE_KEY_PREFIX = "smoke-"  # of the idempotency keys of smoke test jobs
-
-
-def run_page(context: StageContext, *, report: bool = False) -> ServedPage:
-    """The page of a run, or its evaluation report, in the service of the run's workspace."""
-    path = f"/runs/{quote(context.run, safe='')}{'/report' if report else ''}"
-    command = f"mondrian runs show {context.run}{' --open' if report else ''}"
-    return ServedPage(path=path, command=command, address=_known_address(context))
-
-
-def version_page(context: StageContext, version: str) -> ServedPage:
-    """The page of a version in the service of the run's workspace."""
-    path = f"/registry/{context.advisor}/{quote(version, safe='')}"
-    command = f"mondrian adapters show {version} --advisor {context.advisor}"
-    return ServedPage(path=path, command=command, address=_known_address(context))
-
-
-def _known_address(context: StageContext) -> str | None:
-    """Base URL of the workspace's service for a browser on this machine; None when none was started or it has ended."""
-    known = recorded_service(Settings(workspace=context.root))
-    if known is None or not known[0].alive:
-        return None
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(known[1].host, known[1].host)
-    return f"http://{host}:{known[1].port}"
 
 
 def stop_service(settings: Settings) -> bool:

@@ -14,7 +14,7 @@ from mondrian_core.errors import ModelProcessDied
 from mondrian_core.stages import StageContext, TrainSummary, read_stage_summary
 from tasks import artifact_pages
 from tasks.reporting import ProgressReporter, artifact_key, publish_markdown_artifact, retry_only_on
-from tasks.service import run_page
+from tasks.served_pages import run_page
 from tasks.stage_runner import run_on_accelerator
 
 TRAIN_SECONDS = 12 * 3600.0
@@ -41,6 +41,6 @@ def publish_training_page(context: StageContext, summary: TrainSummary) -> None:
     recipe = context.recipe.train.model_dump(mode="json")
     publish_markdown_artifact(
         artifact_key("training", context.advisor),
-        artifact_pages.training_markdown(summary, recipe, run_page(context)),
+        artifact_pages.training_markdown(summary, recipe, run_page(context.root, context.run)),
         "Loss curve and settings",
     )

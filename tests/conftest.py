@@ -84,8 +84,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if not TEST_MARKS & {mark.name for mark in item.iter_markers()}:
             item.add_marker(pytest.mark.unit)
+        if _repeats(item):
+            item.add_marker(pytest.mark.no_cover)
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=_position)
+
+
+def _repeats(item: pytest.Item) -> bool:
+    """True for property tests and simulations, which run the same lines hundreds of times.
+
+    Coverage would cost them two fifths of their time, and other tests run these lines too.
+    """
+    return getattr(getattr(item, "obj", None), "is_hypothesis_test", False) or item.path.parent.name == "bench"
 
 
 def _group(item: pytest.Item) -> str:

@@ -8,23 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from s3fs import S3FileSystem
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 from mondrian_core.object_store import open_object_store
 from mondrian_core.registry import Registry
 from mondrian_core.settings import cache_folder_from_url
 
 
-class SilentHandler(WSGIRequestHandler):
-    def log(self, *arguments: Any) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """The address of an S3 server that takes one request at a time, so that its conditional writes are atomic."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class SilentHandler(WSGIRequestHandler):
+        def log(self, *arguments: Any) -> None:
+            """Say nothing."""
+
     app = DomainDispatcherApplication(create_backend_app)
     running = make_server("127.0.0.1", 0, app, threaded=False, request_handler=SilentHandler)
     thread = threading.Thread(target=running.serve_forever, daemon=True)
@@ -38,6 +37,8 @@ def s3_server() -> Iterator[str]:
 @pytest.fixture
 def url(s3_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
     """An empty place in a bucket."""
+    from s3fs import S3FileSystem
+
     for name, value in {
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret",

@@ -1,7 +1,7 @@
 """The drift watch of an advisor's champion: find its reference, read new jobs, store the state.
 
-When the champion changes, the watch begins anew with the evaluation of the new one. A person who finds an alarm
-harmless accepts the latest answers as normal: then the watch begins anew with those. Both inherit what is left of the
+When the champion changes, the watch starts again with the evaluation of the new one. A person who finds an alarm
+harmless accepts the latest answers as normal: then the watch starts again with those. Both inherit what is left of the
 year's capital, so all watches of a year together raise at most the promised false alarms.
 """
 

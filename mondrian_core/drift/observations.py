@@ -23,7 +23,7 @@ class DriftObservation:
     Attributes:
         job: id.
         photograph: SHA-256, or the job's id where it is unknown.
-        folder: where the photograph lies; "" for uploads.
+        folder: of the photograph; "." for uploads.
         at: time of the request, ISO 8601.
         values: of the signals.
     """

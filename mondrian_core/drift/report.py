@@ -17,8 +17,8 @@ from mondrian_core.statistics.conformal_martingale import STAKE_PER_VALUE
 
 SignalStatus = Literal["alarm", "watching", "inconclusive", "no_reference"]
 BAND = (0.05, 0.95)  # quantiles of the reference
-HORIZON = 100  # requests within which a shift is to be found
-SHIFT_WANTED = 1.0  # points that are to be found within the horizon
+HORIZON = 100  # requests within which a shift should be found
+SHIFT_WANTED = 1.0  # points that should be found within the horizon
 _MOST_EVIDENCE = 10_000  # that is written and drawn
 _UNKNOWN_SHIFT = 1.15  # simulated: bets that know neither the size of the shift nor its beginning need so much more
 _RESTAKED = 20  # values whose new stakes together bet on one change

@@ -23,7 +23,7 @@ class DriftSignal:
         unit: of a value.
         kind: what is bet on.
         highest: the value of the last bin; the first one is 0.
-        root: bins are equally wide in the square root of the value, so small values are told apart.
+        root: bins are equally wide in the square root of the value, so small values have bins of their own.
         meaning: what an alarm means.
         action: what to do about it.
     """

@@ -1,8 +1,8 @@
 """One watch: the state of all signals since one moment, and the pure function that adds requests to it.
 
-A photograph counts once, with its first answer. Of a series (requests from one folder, each within ten minutes of the
-one before) only the first photograph is evidence: pictures of one shoot resemble each other, and a hundred of them are
-not a hundred independent answers. What doesn't count is counted.
+A photograph counts once, with its first answer. Of a series only the first photograph is evidence: pictures of one
+shoot resemble each other, and a hundred of them are not a hundred independent answers. A series is what comes from one
+folder within three days, or is uploaded without a pause of more than ten minutes. What doesn't count is counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from mondrian_core.drift.observations import DriftObservation
 from mondrian_core.drift.signals import ALARM_EVIDENCE, BINS, KINDS, SIGNALS, SignalValues
 from mondrian_core.statistics.conformal_martingale import MartingaleState, add_values, start_martingale
 
-SERIES_GAP = timedelta(minutes=10)
+FOLDER_SPAN = timedelta(days=3)  # a folder is taken for one shoot, which may be sent in on several days
+UPLOAD_GAP = timedelta(minutes=10)
+UPLOADS = "."  # the folder of uploads
 FEWEST_REFERENCES = 10  # values of a reference; with fewer a signal is not watched
 WATCH_YEAR = timedelta(days=365)
 MOST_POINTS = 200  # of the drawn evidence; beyond that every other one is left out
@@ -59,7 +61,7 @@ class DriftState:
         counted: the rest, which is evidence.
         year_began: since when the year's capital is spent, ISO 8601.
         photographs: digests of those that had an answer.
-        series: time of the last request by folder, of the series that may continue.
+        series: by folder the time of its last series; of uploads that of the last request.
         points: (counted, time, e-value by signal) for the chart, every `stride`-th.
         alarms: by signal.
     """
@@ -126,10 +128,7 @@ def add_observation(state: DriftState, seen: DriftObservation, watched: NDArray[
         state.repeated += 1
         return
     state.photographs.add(key)
-    last = state.series.get(seen.folder)
-    state.series = {folder: at for folder, at in state.series.items() if _continues(at, seen.at)}
-    state.series[seen.folder] = seen.at
-    if last is not None and _continues(last, seen.at):
+    if _continues_series(state, seen):
         state.in_series += 1
         return
     known = np.array([signal.name in seen.values for signal in SIGNALS]) & watched
@@ -154,14 +153,20 @@ def _record_evidence(state: DriftState, seen: DriftObservation) -> None:
 
 
 def _begin_year_if_due(state: DriftState, at: str) -> None:
-    """A new year has its own false alarms to spend: the capital begins anew, and so does the evidence."""
+    """A new year has its own false alarms to spend: the capital starts again, and so does the evidence."""
     if at and state.year_began and _is_later(at, state.year_began, WATCH_YEAR):
         bag = np.diff(state.martingale.bag, axis=-1, prepend=0)
         state.martingale, state.year_began = start_martingale(bag, KINDS), at
 
 
-def _continues(last: str, at: str) -> bool:
-    return not _is_later(at, last, SERIES_GAP)
+def _continues_series(state: DriftState, seen: DriftObservation) -> bool:
+    """True for a later photograph of a series; the state notes the request."""
+    last, uploaded = state.series.get(seen.folder), seen.folder == UPLOADS
+    goes_on = last is not None and not _is_later(seen.at, last, UPLOAD_GAP if uploaded else FOLDER_SPAN)
+    if uploaded or not goes_on:
+        state.series = {name: at for name, at in state.series.items() if not _is_later(seen.at, at, FOLDER_SPAN)}
+        state.series[seen.folder] = seen.at
+    return goes_on
 
 
 def _is_later(at: str, than: str, span: timedelta) -> bool:

@@ -19,6 +19,7 @@ from mondrian_core.promotion.manual import (
     inspect_version_in_subprocess,
     promote_manually,
     registered_champion,
+    require_change_of_champion,
     review_manual_promotion,
 )
 from mondrian_core.promotion.objections import (
@@ -52,6 +53,7 @@ __all__ = [
     "promote_manually",
     "promotion_objections",
     "registered_champion",
+    "require_change_of_champion",
     "review_manual_promotion",
     "undo_promotion",
 ]

@@ -6,7 +6,7 @@ from mondrian_core.errors import NothingToDo
 from mondrian_core.registry import AdapterVersion, Registry
 from mondrian_core.rollout import active_rollout
 
-ASK_A_PERSON = "`mondrian adapters rollback --advisor {advisor}` does it by hand."
+ASK_A_PERSON = "`mondrian adapters rollback --advisor {advisor}` does it manually."
 
 
 def undo_promotion(registry: Registry, advisor: str, promotion: str, *, actor: str, reason: str) -> AdapterVersion:
@@ -30,7 +30,7 @@ def undo_promotion(registry: Registry, advisor: str, promotion: str, *, actor: s
         ChampionChanged: somebody else was faster.
     """
     moves = [entry for entry in registry.history(advisor) if entry.moves_pointer]
-    last, by_hand = moves[-1] if moves else None, ASK_A_PERSON.format(advisor=advisor)
+    last, manually = moves[-1] if moves else None, ASK_A_PERSON.format(advisor=advisor)
     if last is None or last.sha256 != promotion or last.event != "promote":
         raise NothingToDo("The champion has changed since then.", "Nothing was rolled back.")
     if active_rollout(registry, advisor) is not None:
@@ -39,7 +39,7 @@ def undo_promotion(registry: Registry, advisor: str, promotion: str, *, actor: s
         )
     target = registry.rollback_target(advisor)
     if target is None or registry.verify(advisor, target):
-        raise NothingToDo(f"There is no intact earlier champion than {last.after} to return to.", by_hand)
+        raise NothingToDo(f"There is no intact earlier champion than {last.after} to return to.", manually)
     restored = registry.rollback(advisor, actor=actor, reason=reason, expected=last.after)
     if restored is None:  # the target was damaged since the check
         raise NothingToDo("No earlier champion was intact: the base model alone answers now.", "Evaluate a candidate.")

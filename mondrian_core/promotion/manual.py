@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mondrian_core import rollout
-from mondrian_core.errors import Broken, NothingToDo, UnknownVersion
+from mondrian_core.errors import AlreadyChampion, BadAdapter, Broken, UnknownVersion
 from mondrian_core.promotion.evaluation_conditions import conditions_in_force
 from mondrian_core.promotion.objections import check_manual_promotion, deciding_evaluation, promotion_objections
 from mondrian_core.registry import OBJECTIONS, AdapterVersion, ChampionReference, Registry
@@ -46,7 +46,7 @@ def review_manual_promotion(request: ManualPromotion) -> tuple[str, ...]:
     """Check a person's request; gives what speaks against it and was overridden, for the history.
 
     Raises:
-        NothingToDo: it has the champion's weights.
+        AlreadyChampion: it has the champion's weights.
         GateFailed: the gates or the conditions refuse the version and the request is not forced.
         BadInput: a reason is missing.
     """
@@ -54,7 +54,7 @@ def review_manual_promotion(request: ManualPromotion) -> tuple[str, ...]:
     version = registry.get(advisor, request.version)
     champion = registered_champion(registry, advisor, request.expected)
     if champion is not None and champion.version != version.version and champion.content == version.content:
-        raise NothingToDo(
+        raise AlreadyChampion(
             f"{version.version} of '{advisor}' has exactly the weights of the champion {champion.version}.",
             "Nothing was changed.",
         )
@@ -67,6 +67,20 @@ def review_manual_promotion(request: ManualPromotion) -> tuple[str, ...]:
         objections=promotion_objections(version, champion, now),
         decides=deciding_evaluation(version, now),
     )
+
+
+def require_change_of_champion(registry: Registry, advisor: str, version: str) -> None:
+    """Refuse to promote the present champion. With a damaged pointer that is no repetition: it rewrites the pointer.
+
+    Raises:
+        AlreadyChampion: it is the champion.
+    """
+    try:
+        champion = registry.champion(advisor)
+    except BadAdapter:
+        return
+    if champion is not None and champion.version == version:
+        raise AlreadyChampion(f"{version} is the champion of '{advisor}' already.", "Nothing was changed.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +115,8 @@ def promote_manually(
         plan: begin with the first share of this plan; None: the version answers everything at once.
 
     Raises:
-        NothingToDo: it is the champion, has the champion's weights, or a rollout is active.
+        AlreadyChampion: it is the champion, or has its weights.
+        NothingToDo: a rollout is active.
         ChampionChanged: another writer was first; nothing has changed.
         GateFailed, BadInput: as `review_manual_promotion`.
         BadAdapter: it is damaged, and in quarantine now.

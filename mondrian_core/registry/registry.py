@@ -7,7 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mondrian_core.errors import BadAdapter, BadInput, ChampionChanged, DiskFull, GateFailed, NothingToDo
+from mondrian_core.errors import (
+    AlreadyChampion,
+    BadAdapter,
+    BadInput,
+    ChampionChanged,
+    DiskFull,
+    GateFailed,
+    NothingToDo,
+)
 from mondrian_core.events import StageNotice
 from mondrian_core.gate_strictness import loosened_text
 from mondrian_core.registry import validation
@@ -63,7 +71,7 @@ class Registry(VersionRegistration, LookLedger):
             ChampionChanged: another writer was first; nothing has changed.
             GateFailed: its gates failed and it is not `forced` with a reason.
             BadAdapter: it is damaged, and in quarantine now.
-            NothingToDo: it is the champion already.
+            AlreadyChampion: it is the champion already.
         """
         store = self._store_of(advisor)
         with store.writing() as snapshot:
@@ -72,7 +80,7 @@ class Registry(VersionRegistration, LookLedger):
             _require_champion(snapshot, advisor, expected)
             chosen = self._get(store, snapshot, version)
             if chosen.version == snapshot.champion and snapshot.pointer_error is None:
-                raise NothingToDo(f"{version} is the champion of '{advisor}' already.", "Nothing was changed.")
+                raise AlreadyChampion(f"{version} is the champion of '{advisor}' already.", "Nothing was changed.")
             _require_promotable(chosen, forced, reason)
             self._require_sound(store, snapshot, chosen, problems, actor)
             facts = {"actor": actor, "reason": reason, "forced": forced, "verdicts": dict(verdicts or chosen.verdicts)}

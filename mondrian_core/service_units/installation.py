@@ -6,6 +6,7 @@ import getpass
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from mondrian_core.settings import Settings
 
 COMMAND_SECONDS = 120.0
 SYSTEMD, MAC = "linux", "darwin"
+LAUNCHD_BUSY = ("5: Input/output error", "36: Operation now in progress", "37: Operation already in progress")
 
 
 UnitSupervisor = Launchd | Systemd
@@ -207,13 +209,27 @@ def _run_commands(commands: Sequence[Sequence[str]]) -> None:
         Broken: another one failed.
     """
     for first, *rest in commands:
-        done = _run([first.removeprefix("-"), *rest], required=not first.startswith("-"))
+        done = _run_when_ready([first.removeprefix("-"), *rest], required=not first.startswith("-"))
         if done.returncode and not first.startswith("-"):
             raise Broken(
                 f"`{' '.join([first, *rest])}` failed: {' '.join(done.stderr.split())[-300:] or 'no message'}.",
                 "Log in as the user who owns the services (not with su or sudo) and try again; `mondrian up` works "
                 "without them.",
             )
+
+
+def _run_when_ready(command: Sequence[str], *, required: bool) -> subprocess.CompletedProcess[str]:
+    """Run a command; a required one again while launchd is still stopping an older process of the same agent.
+
+    launchd gives the same error for an agent that is loaded already, which is why others aren't repeated.
+    """
+    until = time.monotonic() + COMMAND_SECONDS
+    while True:
+        done = _run(command, required=required)
+        busy = done.returncode and any(text in done.stderr for text in LAUNCHD_BUSY)
+        if not (busy and required) or time.monotonic() > until:
+            return done
+        time.sleep(1.0)
 
 
 def _run(command: Sequence[str], *, required: bool = True) -> subprocess.CompletedProcess[str]:

@@ -17,6 +17,7 @@ from mondrian_core.pixel_files import PixelFileCache
 from mondrian_core.ports import port_owner
 from mondrian_core.registry import Registry
 from mondrian_core.rollout import activate_rollout_schedule, is_failed_answer
+from mondrian_core.service_address import SERVICE_LOCK, record_service_address
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters, require_adapter
 from mondrian_core.serving.critique.adapter_smoke_check import AdapterSmokeCheck
 from mondrian_core.serving.critique.adapter_source import ServedAdapter, find_adapter_source
@@ -51,7 +52,6 @@ MODEL_MODES: tuple[ModelMode, ...] = ("base", "fine_tuned", "ab_test")
 MODEL_LOG = "runs/service/model_process.log"
 PIXEL_FOLDER = "runs/service/decoded"
 EXTRA_PIXEL_FILES = 16  # for the job in progress, the smoke test of a new adapter, and canceled jobs
-SERVICE_LOCK = "runs/service/.lock"
 SHUTDOWN_SECONDS = 5
 PRIVATE_FOLDERS = ("analysis_md", "datasets", "runs", ".prefect")  # workspace folders that only Mondrian writes
 
@@ -292,6 +292,7 @@ def _run_http_server(
     class AnnouncingServer(HttpServer):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets=sockets)
+            record_service_address(service.settings, listening.getsockname()[0], port)
             listen(StageNotice("serve", f"http://{listening.getsockname()[0]}:{port} ({service.model_mode})"))
             if ready is not None:
                 ready(port)
@@ -337,7 +338,7 @@ def _workspace_lock(settings: Settings) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=1)  # whoever looks whether a service runs holds it for a moment
     except Timeout:
         raise BadInput(f"Another service is using {settings.root}.", "Stop it first.") from None
     try:

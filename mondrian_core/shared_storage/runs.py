@@ -84,6 +84,24 @@ def fetch_run(storage: SharedStorage, workspace: Path, run: str) -> Path | None:
     return folder
 
 
+def take_back_run(storage: SharedStorage, folder: Path) -> None:
+    """Bring into a run's folder what another machine added to the run; its next states are published from here again.
+
+    The context stays: its paths are this machine's.
+
+    Raises:
+        NothingToDo: the run was never published.
+        DamagedPublication: a published file is missing or damaged.
+        Unreachable: the storage does not answer.
+    """
+    publication = storage.read(f"runs/{require_name(folder.name)}")
+    if publication is None:
+        raise NothingToDo(f"The run {folder.name} was not published.", "Compare MONDRIAN_SHARED on both machines.")
+    added = {path: facts for path, facts in publication.files.items() if path != CONTEXT}
+    _update_files(storage, Publication(added, publication.facts), folder)
+    write_json(folder / PUBLICATION_MARKER, {"revision": publication.facts["revision"], "fetched": False})
+
+
 def fetch_published_runs(
     storage: SharedStorage, workspace: Path, seen: dict[str, str] | None = None
 ) -> tuple[list[str], list[str]]:

@@ -14,6 +14,7 @@ from mondrian_core.events import EventListener, StageNotice, ignore_events
 from mondrian_core.files import read_json
 from mondrian_core.prompts import prompt_digest
 from mondrian_core.recipe_choice import choose_recipe_for
+from mondrian_core.recipes import with_training_overrides
 from mondrian_core.retraining_runs import retraining_lock_of
 from mondrian_core.software_identity import training_code_digest, training_packages
 from mondrian_core.stages.context import INPUTS_FILE, StageContext
@@ -23,14 +24,16 @@ DIGESTED_FIELDS = ("sha256", "origin", "scores", "comments", "overall_grade", "c
 
 
 def choose_recipe_by_size(context: StageContext, listen: EventListener = ignore_events) -> StageContext:
-    """For a retraining without a chosen recipe: the one that fits the number of critiques, and a notice why."""
+    """For a retraining without a chosen recipe: the one that fits the number of critiques, and a notice why.
+
+    Settings of training that the run overrides, such as its seed, stay.
+    """
     choice = choose_recipe_for(read_stage_summary(context, "link", LinkSummary).used)
     listen(StageNotice("retrain", choice.reason))
     if choice.name == context.recipe.name:
         return context
-    recipe = choice.recipe
-    train = recipe.train.model_copy(update={"seed": context.recipe.train.seed})
-    chosen = replace(context, recipe=recipe.model_copy(update={"train": train}))
+    overrides = context.recipe.train.model_dump(exclude_defaults=True)
+    chosen = replace(context, recipe=with_training_overrides(choice.recipe, overrides))
     chosen.save(context.run_folder / "context.json")
     return chosen
 

@@ -6,7 +6,7 @@ Gammerman and Shafer 2022, "Algorithmic Learning in a Random World", chapter 8).
 nothing on average: capital that starts at 1 ever reaches 1/alpha with probability at most alpha (Ville's inequality).
 
 A stream may change at any time, so only a part of the capital is staked at the start. The rest is a reserve, and a
-small part of it is staked anew with every value: a change after a thousand quiet values costs the logarithm of that
+small part of it is staked again with every value: a change after a thousand quiet values costs the logarithm of that
 part, and not the losses of a thousand bets.
 
 Shapes: `...` independent streams, `S` signals, `B` bins of a signal's values, `E` bets. All functions are pure.

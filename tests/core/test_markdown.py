@@ -15,6 +15,7 @@ from mondrian_core.data.linking.link_manifest import ExcludedRecord, ExclusionRe
 from mondrian_core.markdown import Markdown, code_block, code_span, escape_markdown, markdown_cell, markdown_table
 from mondrian_core.stages import DatasetSummary, EvaluateSummary, LinkSummary, PromoteSummary, RegisterSummary
 from tasks import artifact_pages
+from tasks.served_pages import ServedPage
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 # What GitHub's dialect makes a link of without brackets, as `marked` looks for it in the source.
@@ -169,7 +170,9 @@ def pages_with(text: str) -> list[str]:
         "interval": [0.1, None],
         "parts": [part],
     }
-    page = artifact_pages.ServedPage(path=f"/runs/{text}", command=f"mondrian runs show {text}")
+    page = ServedPage(
+        path=f"/runs/{text}", command=f"mondrian runs show {text}", address="http://127.0.0.1:8000", service="stopped"
+    )
     manifest = LinkManifest("ansel", (), (ExcludedRecord(text, ExclusionReason.NO_PATH, text),))
     return [
         artifact_pages.link_markdown(LinkSummary("m.json", 0, {"no_path": 1}, manifest.table())),
@@ -183,7 +186,7 @@ def pages_with(text: str) -> list[str]:
         artifact_pages.promotion_markdown(
             PromoteSummary("candidate", text, text, f"mondrian adapters promote {text}"), text, page
         ),
-        artifact_pages.version_markdown(text, text, "candidate", [gate], [text], {"base": text, "change": 0.1}),
+        artifact_pages.version_markdown(text, [gate], [text], page, {"base": text, "change": 0.1}),
         artifact_pages.champion_change_markdown(text, text, text, text, text),
     ]
 

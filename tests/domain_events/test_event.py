@@ -56,7 +56,7 @@ def test_a_long_reason_is_cut() -> None:
     assert len(make_event(reason="x" * 10 * MAX_TEXT).payload["reason"]) == MAX_TEXT
 
 
-@pytest.mark.parametrize("changes", [{"name": "adapter.promted"}, {"advisor": "../ansel"}])
+@pytest.mark.parametrize("changes", [{"name": "adapter.exported"}, {"advisor": "../ansel"}])
 def test_an_unknown_name_or_advisor_is_refused(changes: dict[str, str]) -> None:
     with pytest.raises(BadInput):
         make_event(**changes)

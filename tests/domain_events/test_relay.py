@@ -56,7 +56,7 @@ def test_the_payload_names_run_verdict_reason_and_link(
 
 def test_the_past_is_no_news(settings: Settings, registry: Registry, server: MemoryServer) -> None:
     change_everything(registry)
-    assert relay_events(settings, server) == [], "nobody has begun to tell this server"
+    assert relay_events(settings, server) == [], "nobody has begun to inform this server"
     begin_relay(server)
     assert relay_events(settings, server) == []
     promote(registry, add_version(registry))

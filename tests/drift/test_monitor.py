@@ -1,4 +1,4 @@
-"""The drift watch on a real database: what it finds, what doesn't count, how it resumes and begins anew."""
+"""The drift watch on a real database: what it finds, what doesn't count, how it resumes and starts again."""
 
 from __future__ import annotations
 
@@ -106,15 +106,18 @@ def test_what_does_not_count(workspace: DriftWorkspace) -> None:
     burst = PROMOTED + timedelta(days=20)
     for number in range(5):
         workspace.add_job(scores, filename=f"trip/{number}.jpg", at=burst + timedelta(minutes=number * 8))
-    workspace.add_job(scores, filename="trip/9.jpg", at=burst + timedelta(hours=2))
+    workspace.add_job(scores, filename="trip/8.jpg", at=burst + timedelta(days=2))
+    workspace.add_job(scores, filename="trip/9.jpg", at=burst + timedelta(days=4))
+    for minutes in (0, 9, 18, 29):  # uploads: the last one comes after a pause
+        workspace.add_job(scores, at=burst + timedelta(days=5, minutes=minutes))
     state = state_of(workspace.monitor)
-    assert (state.requests, state.counted, state.repeated, state.in_series) == (8, 3, 1, 4)
+    assert (state.requests, state.counted, state.repeated, state.in_series) == (13, 5, 1, 7)
     workspace.add_job(scores, version="v0009")
     workspace.add_job(scores, details={"rollout": {"shadow": True, "version": version}})
     workspace.add_job(scores, details={"answer_options": {"schema": {}}})
     workspace.add_job(scores, at=PROMOTED - timedelta(days=1))
     workspace.add_job(None, details={"rollout": {"version": "v0009"}})
-    assert state_of(workspace.monitor).requests == 8
+    assert state_of(workspace.monitor).requests == 13
 
 
 def test_updates_in_pieces_equal_one_update_and_a_new_computation(workspace: DriftWorkspace) -> None:
@@ -154,7 +157,7 @@ def test_slower_writer_does_not_take_the_watch_back(workspace: DriftWorkspace) -
     assert state_as_dict(state_of(workspace.monitor)) == state_as_dict(later)
 
 
-def test_watch_begins_anew_with_a_champion_and_keeps_the_rest_of_the_years_capital(workspace: DriftWorkspace) -> None:
+def test_watch_starts_again_with_a_champion_and_keeps_the_rest_of_the_years_capital(workspace: DriftWorkspace) -> None:
     workspace.promote(30)
     workspace.add_jobs(150, seed=1, shift={"lighting": 2.0})
     first = workspace.monitor.update("ansel")

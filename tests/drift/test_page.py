@@ -57,4 +57,4 @@ def test_page_shows_the_alarm_first_and_each_signal_with_its_band(
     assert page.text.count("<svg") == 2 * 11, "every signal but the distance has distributions and evidence"
     (report,) = client.get("/drift?advisor=ansel").json()
     assert (report["status"], report["counted"]) == ("alarm", 120)
-    assert client.get("/drift?advisor=nobody").status_code == 404
+    assert client.get("/drift?advisor=nobody").status_code == 422

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import logging
-import os
 import re
 import sys
 from pathlib import Path
@@ -13,24 +12,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 from prefect.exceptions import FailedRun
 from prefect.states import Completed
 
 from mondrian_core.errors import BadInput, NothingToDo
-from mondrian_core.files import write_json
-from mondrian_core.recipes import Recipe
+from mondrian_core.service_address import DEFAULT_ADDRESS, SERVICE_LOCK, record_service_address
+from mondrian_core.settings import Settings
 from mondrian_core.stages import (
     DatasetSummary,
     EvaluateSummary,
     LinkSummary,
     PromoteSummary,
-    StageContext,
     TrainSummary,
 )
-from tasks import artifact_pages, processes, service
+from tasks import artifact_pages
 from tasks.artifact_images import MAX_IMAGE_BYTES, embedded_image_markdown
 from tasks.reporting import TracebackFilter, artifact_key, fail_without_traceback, without_local_paths
+from tasks.served_pages import ServedPage, run_page, version_page
 
 GATE = {
     "name": "score_error",
@@ -44,7 +44,12 @@ GATE = {
 }
 
 
-NO_SERVICE = artifact_pages.ServedPage(path="/runs/a-run/report", command="mondrian runs show a-run --open")
+NO_SERVICE = ServedPage(
+    path="/runs/a-run/report",
+    command="mondrian runs show a-run --open",
+    address=DEFAULT_ADDRESS,
+    service="stopped",
+)
 
 
 def columns(markdown: str) -> set[int]:
@@ -146,30 +151,32 @@ def test_a_training_says_when_nothing_was_held_out(tmp_path: Path) -> None:
     assert "Trained on all" not in page("train")
 
 
-def test_report_is_a_link_to_the_running_service_and_a_command_without_one(
+def test_report_is_a_link_whose_text_says_whether_the_service_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "workspace"
-    root.mkdir()
-    context = StageContext(
-        workspace=str(root), adapters="a", base_model="mini", advisor="ansel", run="a-run", recipe=Recipe()
-    )
-    assert service.run_page(context, report=True) == NO_SERVICE
-    began = processes.process_start_token(os.getpid())
-    options = {"host": "0.0.0.0", "port": 5123}
-    write_json(
-        root / "runs" / "service" / "process.json",
-        {"process": {"name": "service", "pid": os.getpid(), "began": began}, "wanted": options},
-    )
+    (root / "runs" / "service").mkdir(parents=True)
+    stopped = run_page(root, "a-run", report=True)
+    assert stopped == NO_SERVICE
+    assert "`mondrian runs show a-run --open`" in stopped.markdown("Report")
+    assert "was not running" in stopped.markdown("Report")
+    record_service_address(Settings(workspace=root), "0.0.0.0", 5123)
+    assert run_page(root, "a-run").service == "stopped", "an address is left of a service that has ended"
+
     url = "http://127.0.0.1:5123/runs/a-run/report"
+    with FileLock(root / SERVICE_LOCK):  # what a service holds, whoever started it
+        page = run_page(root, "a-run", report=True)
+        assert version_page(root, "ansel", "v0003").text == "http://127.0.0.1:5123/registry/ansel/v0003"
     text = artifact_pages.gates_markdown(
-        EvaluateSummary(report="r.json", html="r.html", verdict="PASS", gates=[GATE], split="test"),
-        service.run_page(context, report=True),
+        EvaluateSummary(report="r.json", html="r.html", verdict="PASS", gates=[GATE], split="test"), page
     )
     assert f"](<{url}>)" in text and str(tmp_path) not in text
     monkeypatch.setenv("MONDRIAN_WORKSPACE", str(root))
     assert f"](<{url}>)" in without_local_paths(text), "the filter of paths leaves the link whole"
-    assert service.version_page(context, "v0003").text == "http://127.0.0.1:5123/registry/ansel/v0003"
+
+    monkeypatch.setenv("MONDRIAN_SERVICE_URL", "https://studio.example/")
+    elsewhere = run_page(root, "a-run").markdown("The run")
+    assert "](<https://studio.example/runs/a-run>) (the service of MONDRIAN_SERVICE_URL)" in elsewhere
 
 
 def test_large_image_is_downscaled_for_page(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -20,6 +21,7 @@ from deployments.automations import NOTIFY, OWNER, RETRAIN, ROLL_BACK, apply_aut
 from deployments.bootstrap import RunningPrefect
 from mondrian_core.cli import main
 from mondrian_core.domain_events import (
+    ADAPTER_REJECTED,
     DATA_GROWN,
     DRIFT_DETECTED,
     EVENT_NAMES,
@@ -97,6 +99,20 @@ def test_automations_are_corrected_and_those_of_the_user_left_alone(client: Sync
     client.resume_automation(off.id)
 
 
+def test_a_notification_has_the_exact_text_and_link(
+    client: SyncPrefectClient, settings: Settings, notifying: None
+) -> None:
+    link = "/registry/linked/v0001"
+    events = [
+        make_event(ADAPTER_REJECTED, "linked", reason=HOSTILE, link=link),
+        make_event(ADAPTER_REJECTED, "unlinked", reason=HOSTILE),
+    ]
+    EventServer.of_workspace(settings).send_new(events)
+    for event in events:
+        (run,) = wait_until(partial(started_runs, client, NOTIFY, event.title), "the notification")
+        assert run.parameters == {"title": event.title, "message": HOSTILE, "link": event.link}
+
+
 @pytest.mark.parametrize("name", [DATA_GROWN, DRIFT_DETECTED])
 def test_a_retraining_follows_within_an_hour(client: SyncPrefectClient, settings: Settings, name: str) -> None:
     advisor = name.replace(".", "-")
@@ -110,7 +126,7 @@ def test_a_retraining_follows_within_an_hour(client: SyncPrefectClient, settings
     client.delete_flow_run(run.id)
 
 
-def test_a_promotion_by_command_is_told_and_a_degraded_one_rolled_back_once(
+def test_a_promotion_by_command_is_reported_and_a_degraded_one_rolled_back_once(
     client: SyncPrefectClient, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry, advisor = Registry(settings.adapters_root), "degraded"
@@ -154,10 +170,10 @@ def test_a_promotion_by_command_is_told_and_a_degraded_one_rolled_back_once(
     )
     assert names
     assert registry.current(advisor) == "v0001"
-    told = [
+    reported = [
         (each.name, each.version) for each in _stored(settings, advisor) if each.name.startswith("mondrian.adapter.")
     ]
-    assert told == [
+    assert reported == [
         ("mondrian.adapter.promoted", "v0001"),
         ("mondrian.adapter.promoted", "v0002"),
         ("mondrian.adapter.rolled_back", "v0002"),
@@ -183,7 +199,7 @@ def receiving_webhook() -> Iterator[tuple[str, list[Any]]]:
     server.shutdown()
 
 
-def test_any_notification_block_is_told_every_event(
+def test_any_notification_block_gets_every_event(
     client: SyncPrefectClient, settings: Settings, prefect_here: Any
 ) -> None:
     from prefect.blocks.notifications import CustomWebhookNotificationBlock

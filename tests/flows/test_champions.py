@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import PrefectHTTPStatusError
 from safetensors.numpy import save_file
 
 from deployments import prefect_setup, run_watcher
@@ -20,6 +22,8 @@ from deployments.run_watcher import FlowRunStatus
 from flows.promote import promote_flow
 from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings
+from tasks import liveness
+from tasks.processes import child_processes
 from tests.registry.conftest import served_record
 from tests.waiting import wait_until
 
@@ -68,14 +72,14 @@ def test_promote_then_roll_back(
     first, second = (register(settings, "one", "PASS", tmp_path / name) for name in ("a", "b"))
     where: dict[str, Any] = {"adapters": str(settings.adapters_root), "return_state": True}
     with prefect_here:
-        assert promote_flow("one", first, **where).name == "Completed"
+        assert promote_flow("one", first, **where).name == "Promoted"
         refused = promote_flow("one", second, **where)
         assert refused.name == "Failed" and "The champion changed since" in str(refused.message)
         assert registry.current("one") == first, "the second was never compared with it"
-        assert promote_flow("one", second, reason="by eye", **where).name == "Completed"
+        assert promote_flow("one", second, reason="by eye", **where).name == "Promoted"
         assert registry.current("one") == second
     seen = run(machine, "rollback/manual", advisor="one", reason="it was too kind")
-    assert seen.state == "Completed" and f"now {first} (before: {second})" in seen.message
+    assert seen.state == "RolledBack" and f"now {first} (before: {second})" in seen.message
     assert registry.current("one") == first
     last = registry.history("one")[-1]
     assert (last.actor, last.reason) == (f"flow:{seen.run}", "it was too kind")
@@ -96,7 +100,7 @@ def test_a_version_whose_gates_fail_needs_force_and_a_reason(
         assert refused.name == "Failed" and "The gates refuse" in str(refused.message)
         assert promote_flow(**given, force=True, return_state=True).name == "Failed"
         assert Registry(settings.adapters_root).current("two") is None
-        assert promote_flow(**given, force=True, reason="for a comparison", return_state=True).name == "Completed"
+        assert promote_flow(**given, force=True, reason="for a comparison", return_state=True).name == "Promoted"
     assert Registry(settings.adapters_root).history("two")[-1].reason == "for a comparison"
 
 
@@ -117,10 +121,11 @@ def test_documented_promote_command_works(
     assert prefect("promote/manual", "-p", "advisor=three", "-p", "version=v0099") == 1
 
 
-@pytest.mark.parametrize(("answer", "state"), [(True, "Completed"), (False, "Failed")])
+@pytest.mark.parametrize(("answer", "state"), [(True, "Promoted"), (False, "Declined")])
 def test_promotion_approval_in_prefect_ui(
     machine: RunningPrefect, settings: Settings, tmp_path: Path, answer: bool, state: str
 ) -> None:
+    """Declining is an answer, and no failure. Whoever answers sees the gates; nothing is held meanwhile."""
     advisor = f"approved-{answer}".lower()
     version = register(settings, advisor, "PASS", tmp_path / "a")
     place = machine.place
@@ -128,17 +133,51 @@ def test_promotion_approval_in_prefect_ui(
         place, "promote/manual", {"advisor": advisor, "version": version, "approve": True}
     )
 
-    def paused() -> bool:
+    def form() -> str:
         state = client.read_flow_run(begun).state
-        return state is not None and state.is_paused()
+        keys = state.state_details.run_input_keyset if state is not None and state.is_paused() else None
+        if not keys:
+            return ""
+        try:
+            return json.loads(client.read_flow_run_input(begun, keys["description"]))
+        except PrefectHTTPStatusError:  # it is stored right after the state
+            return ""
 
     with prefect_setup.prefect_client(place) as client:
-        wait_until(paused, "the question")
+        text = wait_until(form, "the question")
+        assert f"Promote {advisor} {version}?" in text and "Verdict: PASS. It replaces the base alone." in text
+        assert "| score" in text and f"/registry/{advisor}/{version}/report>)" in text
         assert Registry(settings.adapters_root).current(advisor) is None
-        client.resume_flow_run(begun, run_input={"approve": answer, "name": "Ansel"})
+        [process] = [each for each in liveness.live_run_processes(place.home) if str(begun) in each.name]
+        assert child_processes(process.pid) == [], "no stage and no model wait with it"
+        client.resume_flow_run(begun, run_input={"approve": answer, "name": "Ansel", "comment": "the light"})
     seen = run_watcher.follow_flow_run(place, begun, lambda glance: None)
     assert seen.state == state
+    with prefect_setup.prefect_client(place) as client:
+        assert {advisor, f"{version} {state.lower()}"} <= set(client.read_flow_run(begun).tags)
     champion = Registry(settings.adapters_root).current(advisor)
     assert champion == (version if answer else None)
     if answer:
-        assert "approved by Ansel" in Registry(settings.adapters_root).history(advisor)[-1].reason
+        assert "approved by Ansel: the light" in Registry(settings.adapters_root).history(advisor)[-1].reason
+    else:
+        assert "declined by Ansel: the light. Nothing was changed." in seen.message
+
+
+def test_unanswered_question_and_repeated_promotion_are_no_failures(
+    prefect_here: AbstractContextManager[object],
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    version = register(settings, "quiet", "PASS", tmp_path / "a")
+    given = {"advisor": "quiet", "version": version, "adapters": str(settings.adapters_root), "return_state": True}
+    monkeypatch.setattr("flows.promote.APPROVAL_SECONDS", 1.0)
+    with prefect_here:
+        unanswered = promote_flow(**given, approve=True)
+        assert unanswered.type == StateType.COMPLETED and unanswered.name == "Unanswered"
+        assert f"'promote/manual' -p advisor=quiet -p version={version} -p approve=true" in str(unanswered.message)
+        assert Registry(settings.adapters_root).current("quiet") is None
+        assert promote_flow(**given).name == "Promoted"
+        repeated = promote_flow(**given, approve=True)
+    assert repeated.type == StateType.COMPLETED and repeated.name == "NothingToDo"
+    assert "is the champion of 'quiet' already" in str(repeated.message)

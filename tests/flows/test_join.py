@@ -20,6 +20,7 @@ from mondrian_core.errors import BadInput, NothingToDo, PrefectUnavailable
 from mondrian_core.ports import find_free_port
 from mondrian_core.prefect_server import auth_string_path, join_record_path, prefect_client_environment
 from mondrian_core.settings import Settings
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
 
@@ -63,9 +64,13 @@ def test_a_machine_joins_works_rests_and_leaves(
         environment = prefect_client_environment(settings, {"PREFECT_API_URL": "http://127.0.0.1:9/api"})
         assert environment["PREFECT_API_URL"] == machine.place.api
         assert "PREFECT_WORKER_QUERY_SECONDS" not in environment
-        monkeypatch.delenv("PREFECT_API_URL")
-        checks = {check.name: check for check in run_doctor_checks(settings)}
-        assert checks["prefect worker"].ok and "second" in checks["prefect worker"].finding
+
+        def doctor_finds_the_worker() -> bool:  # a busy server may not answer it in time
+            checks = {check.name: check for check in run_doctor_checks(settings)}
+            worker = checks.get("prefect worker")
+            return worker is not None and worker.ok is True and "second" in worker.finding
+
+        wait_until(doctor_finds_the_worker, "doctor")
 
         again = bring_up(settings)
         assert again.started == () and [each.name for each in again.processes] == ["prefect worker"]

@@ -32,7 +32,7 @@ from tests.waiting import LIMIT_SECONDS, wait_until
 pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).resolve().parents[2]
-ENDED_WELL = ("Completed", "Candidate", "Rejected")
+ENDED_WELL = ("Promoted", "Candidate", "Rejected")
 SMALL: dict[str, Any] = {
     "name": "as small as it gets",
     "data": {"variants": 0, "test_from": 8},

@@ -18,9 +18,11 @@ import pytest
 from deployments import prefect_setup, run_watcher
 from mondrian_core.data.sample_workspace import create_workspace
 from mondrian_core.registry import Registry
+from mondrian_core.shared_training import DONE_FILE
 from tasks import liveness
 from tests.dropping_proxy import DroppingProxy
 from tests.flows.test_champions import register
+from tests.flows.test_several_machines import training_of
 from tests.shared_prefect import SharedMachine, SharedPrefect, shared_prefect
 from tests.small_recipe import small_recipe
 from tests.waiting import wait_until
@@ -42,7 +44,7 @@ class Studio:
     far: SharedMachine
 
     def client(self) -> Any:
-        """A client of the server, beside the proxy."""
+        """A client of the server, without the proxy."""
         return prefect_setup.prefect_client(self.shared.place)
 
     def state(self, run: UUID) -> Any:
@@ -95,7 +97,8 @@ def stopped(stop: Callable[[], None], start: Callable[[], None]) -> Iterator[Non
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     folder = tmp_path_factory.mktemp("studio")
-    with shared_prefect(folder, machine_roles="serving") as shared:
+    with shared_prefect(folder, machine="studio", machine_roles="serving,data") as shared:
+        create_workspace(shared.settings.root, sample=True, photographs=12)
         proxy = DroppingProxy(shared.place.port)
         try:
             far = shared.add_machine("far", ("control", "accelerator"), address=proxy.url, profile=IMPATIENT)
@@ -131,50 +134,41 @@ OUTAGES = {"postgres": Studio.postgres_fails, "redis": Studio.redis_fails, "netw
 @pytest.mark.mini
 @pytest.mark.soak
 @pytest.mark.parametrize("name", OUTAGES)
-def test_a_retraining_that_ends_in_an_outage_ends_well(studio: Studio, tmp_path: Path, name: str) -> None:
-    """The outage begins in the evaluation and outlasts the decision, so the run can't report its end when it has it."""
-    workspace = tmp_path / "workspace"
-    create_workspace(workspace, sample=True, photographs=12)
-    run = begin_retraining(studio, workspace, name)
-    wait_until(lambda: '"stage": "evaluate"' in stage_log(workspace, run, "evaluate"), "the evaluation")
+def test_a_training_that_ends_in_an_outage_ends_well(studio: Studio, name: str) -> None:
+    """The outage begins in the training and outlasts it: neither the training nor the retraining can say so."""
+    run = begin_retraining(studio, name)
+    training = training_of(studio.shared, run)
     with OUTAGES[name](studio):
-        wait_until(lambda: list((workspace / "runs").glob(f"*{str(run)[:8]}/promote.json")), "the decision")
-        studio.wait_for_request_of(run)
-    ended_once(studio, run, tmp_path / "adapters")
+        wait_until((training.folder / "0001" / DONE_FILE).is_file, "the trained adapter")
+        studio.proxy.forget()
+        wait_until(lambda: b"/flow_runs/" in studio.proxy.sent, "a request that is in vain")
+    ended_once(studio, run, name)
 
 
 @pytest.mark.mini
 @pytest.mark.soak
-def test_five_minutes_without_a_network(studio: Studio, tmp_path: Path) -> None:
-    workspace = tmp_path / "workspace"
-    create_workspace(workspace, sample=True, photographs=12)
-    run = begin_retraining(studio, workspace, "long")
-    wait_until(lambda: '"stage": "train"' in stage_log(workspace, run, "train"), "the training")
+def test_five_minutes_without_a_network(studio: Studio) -> None:
+    run = begin_retraining(studio, "long")
+    training_of(studio.shared, run)
     with studio.network_fails():
         time.sleep(LONG_CUT_SECONDS)
-    ended_once(studio, run, tmp_path / "adapters")
+    ended_once(studio, run, "long")
 
 
-def begin_retraining(studio: Studio, workspace: Path, name: str) -> UUID:
-    """A retraining on `far`, of an advisor's sample workspace, into a registry of its own."""
-    where = {"workspace": str(workspace), "adapters": str(workspace.parent / "adapters")}
-    recipe = small_recipe(name, data={"test_from": 8})
-    given = {"advisor": "ansel", **where, "recipe": recipe}
+def begin_retraining(studio: Studio, name: str) -> UUID:
+    """A retraining of the data machine, into a registry of its own; `far` trains."""
+    recipe = small_recipe(name, data={"test_from": 8}, train={"epochs": 3, "patience": 3})
+    given = {"advisor": "ansel", "adapters": str(studio.shared.folder / name), "recipe": recipe}
     return run_watcher.start_deployment_run(studio.shared.place, "retrain/scheduled", given)
 
 
-def stage_log(workspace: Path, run: UUID, stage: str) -> str:
-    """What the process of a stage has written so far."""
-    logs = list((workspace / "runs").glob(f"*{str(run)[:8]}/{stage}.log"))
-    return logs[0].read_text() if logs else ""
-
-
-def ended_once(studio: Studio, run: UUID, adapters: Path) -> None:
+def ended_once(studio: Studio, run: UUID, name: str) -> None:
     """The run says what happened, each stage ended, there is one version, and the worker takes the next run."""
-    ended = studio.end_of(run)
-    assert ended.is_completed(), ended.message
+    wait_until(lambda: studio.state(run).is_final(), "the end of the retraining", pause_seconds=0.5)
+    assert studio.state(run).is_completed(), studio.state(run).message
     wait_until(lambda: studio.stages(run) == dict.fromkeys(STAGES, "COMPLETED"), "the end of each stage")
-    registry = Registry(adapters)
+    assert training_of(studio.shared, run).sign().attempt == 1, "the training was handed over"
+    registry = Registry(studio.shared.folder / name)
     assert [version.version for version in registry.versions("ansel")] == ["v0001"]
     assert sum(entry.moves_pointer for entry in registry.history("ansel")) <= 1
     following = run_watcher.start_deployment_run(studio.shared.place, "rollback/manual", {"advisor": "nobody"})

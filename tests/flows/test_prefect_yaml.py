@@ -15,7 +15,6 @@ from prefect import Flow
 from prefect.utilities.schema_tools import validate
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mondrian_core.recipes import TrainRecipe, common_fields
 from mondrian_core.rollout import ROLLOUT_DEPLOYMENT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -189,19 +188,30 @@ def is_valid_schema_value(value: Any, schema: dict[str, Any]) -> bool:
     return not validate(value, schema, raise_on_error=False)
 
 
-def test_recipe_form_shows_names_and_common_settings_only() -> None:
-    """Every other setting is accepted all the same, and an unknown key is refused by the schema itself."""
+def test_retraining_form_is_a_recipe_and_five_overrides() -> None:
+    """Every other setting is accepted as values, and an unknown key is refused by the schema itself."""
     retrain = next(each for each in FILE.deployments if each.full_name == "retrain/scheduled")
     flow = flow_of(retrain)
-    name, settings = flow.parameters.properties["recipe"]["anyOf"][:2]
-    assert name["enum"][0] == "default" and "small-set" in name["enum"]
-    assert list(settings["properties"]) == ["train"]
-    assert set(settings["properties"]["train"]["properties"]) == set(common_fields(TrainRecipe))
-    assert len(settings["properties"]["train"]["properties"]) < 12
-    flow.validate_parameters(
-        {"advisor": "ansel", "recipe": {"train": {"epochs": 2, "warmup_fraction": 0.1}, "data": {}}}
-    )
-    assert is_valid_schema_value({"train": {"warmup_fraction": 0.1}, "gates": {"score_photographs": 9}}, settings)
+    fields = flow.parameters.properties
+    in_order = sorted(fields, key=lambda name: fields[name]["position"])
+    assert in_order[:7] == ["advisor", "recipe", "epochs", "rank", "learning_rate", "dropout", "seed"]
+    assert all("anyOf" not in fields[name] for name in in_order if name != "recipe"), "one plain field each"
+    name, file, values = fields["recipe"]["anyOf"]
+    assert name["enum"][:2] == ["auto", "default"] and "small-set" in name["enum"]
+    assert is_valid_schema_value("recipes/mine.toml", file) and not is_valid_schema_value("smal-set", file)
+    assert "properties" not in values, "an editor for JSON"
+    older = {"train": {"warmup_fraction": 0.1}, "gates": {"score_photographs": 9}}
+    flow.validate_parameters({"advisor": "ansel", "recipe": older, "seed": 3})
+    assert is_valid_schema_value(older, values)
     unknown_keys: list[dict[str, Any]] = [{"train": {"rnak": 4}}, {"gates": {"scores": 1}}, {"trian": {}}]
     for unknown in unknown_keys:
-        assert not is_valid_schema_value(unknown, settings)
+        assert not is_valid_schema_value(unknown, values)
+    limits: list[tuple[str, float]] = [
+        ("epochs", 0),
+        ("rank", 257),
+        ("learning_rate", 0),
+        ("dropout", 1.0),
+        ("seed", -1),
+    ]
+    for setting, beyond in limits:
+        assert not is_valid_schema_value(beyond, fields[setting]), setting

@@ -8,10 +8,16 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Paused
 
-from tasks import processes
+from deployments import dead_runs
+from deployments.prefect_instance import POOL, PrefectInstance
+from mondrian_core.settings import Settings
+from tasks import liveness, processes
 from tasks.processes import process_start_token, start_process, stop_process
 from tests.waiting import LIMIT_SECONDS, wait_until
 
@@ -119,3 +125,19 @@ def test_children_hear_sigint_although_a_background_shell_ignores_it(tmp_path: P
         signal.signal(signal.SIGINT, before)
     log = tmp_path / "log"
     assert wait_until(lambda: log.exists() and log.read_text().strip(), "the child's line") == "False"
+
+
+def test_question_without_a_process_is_asked_again(tmp_path: Path) -> None:
+    """After a restart of the machine; a run that waits on another machine has no lock file here and is left alone."""
+    place = PrefectInstance(Settings(workspace=tmp_path), 1)
+    run = FlowRun(flow_id=uuid4(), work_pool_name=POOL, state=Paused(timeout_seconds=600))
+
+    def state() -> str | None:
+        found = dead_runs._state_for_dead_run(place, run, "The machine stopped.", may_start=False)
+        return found.type.value if found else None
+
+    assert state() is None
+    handle = liveness.hold_run_lock(place.home, run.id)
+    assert state() is None, "its process waits"
+    os.close(handle)
+    assert state() == "SCHEDULED"

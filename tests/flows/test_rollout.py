@@ -121,7 +121,7 @@ def test_promoted_at_a_fifth_then_advanced_by_the_worker(
     where: dict[str, Any] = {"workspace": str(settings.root), "adapters": str(settings.adapters_root)}
     with prefect_here:
         state = promote_flow(advisor="ro-worker", version=second, plan=PLAN, **where, return_state=True)
-    assert state.name == "Completed" and "begins at 20%" in str(state.message), state
+    assert state.name == "RolloutStarted" and "begins at 20%" in str(state.message), state
     assert is_scheduled(machine), "a rollout that begins is checked"
     begun = in_force(registry, "ro-worker")
     assert (begun.version, begun.control, begun.share) == (second, first, 0.2)
@@ -249,7 +249,7 @@ def test_a_plan_with_a_mistake_promotes_nobody(
         done = promote_flow(advisor="ro-plan", version=second, plan={"stepps": []}, **where, return_state=True)
         quiet = promote_flow(advisor="ro-plan", version=second, rollout=True, **where, return_state=True)
     assert done.name == "Failed" and "docs/rollout.md" in str(done.message)
-    assert quiet.name == "Completed" and "begins in the shadow" in str(quiet.message)
+    assert quiet.name == "RolloutStarted" and "begins in the shadow" in str(quiet.message)
     assert in_force(registry, "ro-plan").control == first
 
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import datasets
 import pytest
 
 from mondrian_core.cli import main
@@ -65,6 +64,8 @@ def test_ctrl_c_in_training_keeps_what_is_complete(
 @pytest.fixture
 def read_splits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Folders of dataset splits that this process reads, in order."""
+    import datasets
+
     read: list[str] = []
     load = datasets.load_from_disk
 

@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,6 +129,7 @@ def killed_at(point: int, operation: Callable[[], object]) -> bool:
         warnings.simplefilter("ignore", DeprecationWarning)  # the child only touches files
         child = os.fork()
     if child == 0:
+        sys.settrace(None)  # its coverage is lost anyway
         status = 1
         try:
             with faulty(Disk(point, die)):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from s3fs import S3FileSystem
 
 from mondrian_core.cli import main
 from mondrian_core.errors import BadAdapter, BadInput, ChampionChanged, GateFailed, MondrianError
@@ -406,6 +405,8 @@ def _down(self: ObjectStore, prefix: str = "") -> Any:
 
 
 def test_unreachable_object_store_is_reported(monkeypatch: pytest.MonkeyPatch, url: str, tmp_path: Path) -> None:
+    from s3fs import S3FileSystem
+
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     S3FileSystem.clear_instance_cache()

@@ -100,6 +100,13 @@ class Supervisor:
         process = self._running.get(name)
         return process.pid if process is not None and process.poll() is None else None
 
+    def said(self, name: str) -> str:
+        """What a unit printed so far."""
+        return self._log(name).read_text(errors="replace")
+
+    def _log(self, name: str) -> Path:
+        return self._commands[name].log or self._home / f"{name}.log"
+
     def start(self) -> None:
         """Start everything."""
         for thread in self._threads:
@@ -119,8 +126,7 @@ class Supervisor:
         command = self._commands[name]
         environment = {"HOME": str(self._home), "PATH": "/usr/bin:/bin", "USER": "somebody"}
         while not self._stopping.is_set():
-            log = command.log or self._home / f"{name}.log"
-            with log.open("ab") as output:
+            with self._log(name).open("ab") as output:
                 self._running[name] = process = subprocess.Popen(
                     command.words, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=output
                 )

@@ -24,6 +24,7 @@ from tasks.service_record import recorded_service
 from tests.service_units.supervision import Supervisor, command_of_agent, kill, supervised
 from tests.waiting import wait_until
 
+FOUND = "Running: "  # a unit has found its part
 ODD = "Föto % $HOME & \"two\" 'one' 写真"
 
 
@@ -88,9 +89,22 @@ class Machine:
         return [each for each in recorded_processes(self.settings) if each.name.startswith(name)]
 
 
-@pytest.mark.flow
+@pytest.mark.mini
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+def test_a_unit_keeps_the_service_running(tmp_path: Path) -> None:
+    """The short form of the test below: no Prefect."""
+    machine = Machine(tmp_path)
+    with supervised({"service": command_of_agent(machine.install()["service"])}, machine.home) as keeper:
+        first = wait_until(machine.service, "the service")
+        kill(first.pid)
+        second = wait_until(_other(machine.service, first), "another service")
+        _survive_a_kill_of_the_unit(keeper, {"service": machine.service}, {"service": second})
+    assert not second.alive and ports.is_port_free(machine.service_port)
+
+
+@pytest.mark.soak
+@pytest.mark.flow
+@pytest.mark.timeout(1800)
 def test_units_keep_server_worker_and_service_running(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     commands = {part: command_of_agent(path) for part, path in machine.install().items()}
@@ -129,8 +143,9 @@ def _survive_a_kill_of_the_unit(
     keeper: Supervisor, parts: dict[str, Callable[[], ManagedProcess | None]], running: dict[str, ManagedProcess]
 ) -> None:
     """A kill of what launchd started: its next start finds the part running, and interrupts nothing."""
-    starts = dict(keeper.starts)
+    starts, found = dict(keeper.starts), {part: keeper.said(part).count(FOUND) for part in parts}
     for part in parts:
         kill(wait_until(partial(keeper.pid, part), f"the unit of the {part}"))
     wait_until(lambda: all(keeper.starts[part] > starts[part] for part in parts), "the units' next starts")
+    wait_until(lambda: all(keeper.said(part).count(FOUND) > found[part] for part in parts), "the units to find them")
     assert {part: wait_until(find, part) for part, find in parts.items()} == running

@@ -247,6 +247,19 @@ def test_commands_of_both_supervisors(tmp_path: Path, programs: Path) -> None:
     assert f"systemctl --user enable {names}\n" in called
 
 
+def test_an_agent_that_is_still_stopping_is_waited_for(tmp_path: Path, programs: Path) -> None:
+    """launchd refuses to load an agent whose older process has not ended yet."""
+    script = programs.parent / "bin" / "launchctl"
+    script.write_text(
+        f'#!/bin/sh\necho "launchctl $*" >> "{programs}"\n[ "$1" != bootstrap ] && exit 0\n'
+        f'[ -e "{tmp_path}/ended" ] && exit 0\n'
+        f'touch "{tmp_path}/ended"; echo "Bootstrap failed: 5: Input/output error" >&2; exit 5\n'
+    )
+    launchd = Launchd(tmp_path, 501)
+    service_units.install_units(launchd, plan_for(tmp_path, launchd, "w"))
+    assert programs.read_text().count("launchctl bootstrap") == len(ARGUMENTS) + 1
+
+
 def test_doctor_knows_the_units(tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     settings = Settings(workspace=tmp_path / "w", config_home=tmp_path / "config")

@@ -16,11 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 
 pytestmark = pytest.mark.slow
 Start = Callable[..., Any]
@@ -56,6 +53,8 @@ def _malformed() -> Any:
 def test_requests_generated_from_openapi_cause_no_server_error(
     start: Start, photograph: Callable[..., bytes], tmp_path: Path, examples: int
 ) -> None:
+    import schemathesis
+
     running = start(log=tmp_path / "log")
     running.post(photograph())
     pid, address = running.model_pid, f"http://127.0.0.1:{running.port}"
@@ -72,6 +71,10 @@ def test_requests_generated_from_openapi_cause_no_server_error(
 
 
 def _try(operation: Any, way: Any, quick: settings) -> None:
+    from schemathesis import GenerationMode
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
+
     @quick
     @given(case=operation.as_strategy(generation_mode=way))
     def ask(case: Any) -> None:
@@ -81,7 +84,7 @@ def _try(operation: Any, way: Any, quick: settings) -> None:
     try:
         ask()
     except Unsatisfiable:  # a route without parameters takes no wrong ones
-        assert way is schemathesis.GenerationMode.NEGATIVE and not list(operation.iter_parameters())
+        assert way is GenerationMode.NEGATIVE and not list(operation.iter_parameters())
 
 
 def test_malformed_requests_are_refused_without_side_effects(

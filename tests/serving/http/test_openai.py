@@ -7,12 +7,10 @@ import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import openai
 import pytest
 from fastapi.testclient import TestClient
-from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
 
 from mondrian_core.critique_parsing import parse_critique_strict
@@ -25,6 +23,9 @@ from mondrian_core.serving.server import ServerOptions, build_service
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
 from tests.waiting import wait_until
+
+if TYPE_CHECKING:  # each pytest worker would import it, and one needs it
+    from openai import OpenAI
 
 Make = Callable[..., Service]
 Photograph = Callable[..., bytes]
@@ -47,9 +48,15 @@ def http(make_service: Make, promote: Callable[[str], None]) -> Any:
         yield found
 
 
+def connected(http: TestClient, api_key: str = "none") -> OpenAI:
+    import openai
+
+    return openai.OpenAI(base_url="http://localhost/v1", api_key=api_key, http_client=http, max_retries=0)
+
+
 @pytest.fixture
 def client(http: TestClient) -> OpenAI:
-    return OpenAI(base_url="http://localhost/v1", api_key="none", http_client=http, max_retries=0)
+    return connected(http)
 
 
 @pytest.fixture
@@ -58,6 +65,8 @@ def asked(photograph: Photograph) -> Any:
 
 
 def test_models_are_named_by_advisor_and_version(client: OpenAI) -> None:
+    import openai
+
     names = [model.id for model in client.models.list()]
     assert names == ["ansel", "ansel@v0001", "ansel@v0002", "ansel@base", "dorothea", "dorothea@base"]
     assert client.models.retrieve("ansel@v0001").created > 1_700_000_000
@@ -92,6 +101,8 @@ def test_an_advisor_without_a_promoted_version_is_answered_by_the_base(client: O
 
 
 def test_a_named_version_never_falls_back(client: OpenAI, asked: Any, control: Callable[..., None]) -> None:
+    import openai
+
     control(garbled=["v0001"])
     with pytest.raises(openai.InternalServerError, match="No critique could be made"):
         client.chat.completions.create(model="ansel@v0001", messages=asked)
@@ -117,6 +128,8 @@ def test_stream_ends_with_usage_and_done(http: TestClient, client: OpenAI, asked
 def test_a_failure_while_streaming_is_an_error_of_the_client(
     client: OpenAI, asked: Any, control: Callable[..., None]
 ) -> None:
+    import openai
+
     control(garbled=["*"])
     with pytest.raises(openai.APIError, match="No critique could be made"):
         list(client.chat.completions.create(model="ansel@base", messages=asked, stream=True))
@@ -224,6 +237,8 @@ def test_a_malformed_body_is_an_error_in_the_same_form(http: TestClient, body: b
 def test_every_error_below_v1_has_the_same_form(
     http: TestClient, client: OpenAI, asked: Any, control: Callable[..., None]
 ) -> None:
+    import openai
+
     with pytest.raises(openai.NotFoundError) as unknown:
         client.chat.completions.create(model="nobody", messages=asked)
     assert unknown.value.code == "model_not_found" and unknown.value.param == "model"
@@ -237,12 +252,14 @@ def test_every_error_below_v1_has_the_same_form(
 
 
 def test_the_token_of_the_service_is_the_api_key(make_service: Make, asked: Any) -> None:
+    import openai
+
     service = make_service()
     service.token = "a-long-random-token"
     with TestClient(create_app(service), base_url="http://localhost") as http:
-        right = OpenAI(base_url="http://localhost/v1", api_key="a-long-random-token", http_client=http, max_retries=0)
+        right = connected(http, "a-long-random-token")
         assert right.chat.completions.create(model="ansel@base", messages=asked).choices
-        wrong = OpenAI(base_url="http://localhost/v1", api_key="another", http_client=http, max_retries=0)
+        wrong = connected(http, "another")
         with pytest.raises(openai.AuthenticationError) as refused:
             wrong.models.list()
     assert refused.value.code == "invalid_api_key"
@@ -251,11 +268,13 @@ def test_the_token_of_the_service_is_the_api_key(make_service: Make, asked: Any)
 def test_async_clients_and_one_that_gives_up(
     start: Start, photograph: Photograph, control: Callable[..., None], settings: Settings
 ) -> None:
+    import openai
+
     running = start()
     address = f"http://127.0.0.1:{running.port}/v1"
 
     async def two_at_once() -> list[str]:
-        async with AsyncOpenAI(base_url=address, api_key="none", max_retries=0) as client:
+        async with openai.AsyncOpenAI(base_url=address, api_key="none", max_retries=0) as client:
             calls = [
                 client.chat.completions.create(model="ansel@base", messages=messages(data_url(photograph(seed))))
                 for seed in (1, 2)
@@ -265,12 +284,12 @@ def test_async_clients_and_one_that_gives_up(
     assert asyncio.run(two_at_once()) == ["ansel@base", "ansel@base"]
     control(hang=60)
     with (
-        OpenAI(base_url=address, api_key="none", max_retries=0, timeout=0.5) as hasty,
+        openai.OpenAI(base_url=address, api_key="none", max_retries=0, timeout=0.5) as hasty,
         pytest.raises(openai.APITimeoutError),
     ):
         hasty.chat.completions.create(model="ansel@base", messages=messages(data_url(photograph(3))))
     control(tokens=400, pace=0.05)
-    with OpenAI(base_url=address, api_key="none", max_retries=0) as client:
+    with openai.OpenAI(base_url=address, api_key="none", max_retries=0) as client:
         stream = client.chat.completions.create(
             model="ansel@base", messages=messages(data_url(photograph(4))), stream=True
         )
@@ -301,7 +320,7 @@ def test_the_bundled_model_answers_in_both_forms(settings: Settings, tmp_path: P
         with Store(settings.database) as store:
             service = build_service(settings, ServerOptions(), RoutingPolicy(), store, model, lambda event: None)
             with TestClient(create_app(service), base_url="http://localhost") as http:
-                client = OpenAI(base_url="http://localhost/v1", api_key="none", http_client=http, max_retries=0)
+                client = connected(http)
                 sent = messages(data_url(photograph()))
                 form = client.chat.completions.parse(model="ansel@base", messages=sent, response_format=Stars)
                 critique = client.chat.completions.create(model="ansel@base", messages=sent)

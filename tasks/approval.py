@@ -1,0 +1,54 @@
+"""Ask a person in Prefect's UI, while the flow run is paused. Nothing is held meanwhile, neither model nor lock."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from uuid import uuid4
+
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+from prefect.flow_runs import apause_flow_run
+from prefect.input import RunInput
+from prefect.input.run_input import keyset_from_base_key
+from pydantic import Field
+
+POLL_SECONDS = 3
+SERVER_GRACE_SECONDS = 600  # when the server's own limit is reached first, it ends the run as Failed
+
+
+class Approval(RunInput):
+    """The form for the person who resumes the run in the UI."""
+
+    approve: bool = Field(False, description="on: promote this version; off: decline")
+    name: str = Field("", max_length=100, description="who decides, for the registry's history")
+    comment: str = Field("", max_length=500, description="why, for the registry's history")
+
+    def sentence(self, verb: str) -> str:
+        """ "approved by Ansel: better light", for the history and the state of the run."""
+        return f"{verb} by {self.name or 'a person in the UI'}{f': {self.comment}' if self.comment else ''}"
+
+
+def wait_for_approval(description: str, *, seconds: float) -> Approval | None:
+    """The answer of the person who resumes this flow run; None when nobody did in time.
+
+    Args:
+        description: Markdown above the form.
+        seconds: how long to wait.
+    """
+    return asyncio.run(_ask(Approval.with_initial_data(description=description), uuid4().hex, seconds))
+
+
+async def _ask(form: type[Approval], key: str, seconds: float) -> Approval | None:
+    """Pause with a key of its own: a run that starts again after a restart of the machine asks again."""
+    limit = int(seconds) + SERVER_GRACE_SECONDS
+    question = apause_flow_run(wait_for_input=form, timeout=limit, poll_interval=POLL_SECONDS, key=key)
+    with suppress(TimeoutError):
+        return await asyncio.wait_for(question, seconds)
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return None
+    async with get_client() as client:
+        run = await client.read_flow_run(context.flow_run.id)
+    answered_last_moment = run.state is not None and run.state.is_running()
+    return await form.aload(keyset_from_base_key(f"paused-{key}")) if answered_last_moment else None
