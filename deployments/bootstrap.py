@@ -222,10 +222,8 @@ def _machine(settings: Settings, joined: JoinRecord | None) -> Machine:
     """This machine, for its server."""
     roles = joined.roles if joined else settings.roles
     shared = ""
-    if settings.shared is not None or (joined and "accelerator" in roles):
-        root = settings.shared_root or ""
-        folder = "://" not in root
-        shared = read_shared_id(require_shared_folder(settings.shared), create="data" in roles) if folder else root
+    if settings.shared_folder is not None or (joined and "accelerator" in roles):
+        shared = read_shared_id(require_shared_folder(settings.shared), create="data" in roles)
     return Machine(
         name=joined.machine if joined else machine_name(settings),
         roles=roles,

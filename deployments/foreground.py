@@ -55,7 +55,8 @@ def foreground_command(
     set_prefect_home(settings)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+        # a start that is interrupted stops what it has started
+        signal.signal(number, signal.default_int_handler if options.once else lambda *_: stopping.set())
     missing = f"The workspace {settings.root} is missing; waiting until it is there again."
     if not _wait(settings.root.is_dir, stopping, missing):
         return 0

@@ -148,6 +148,12 @@ class Settings(BaseSettings):
         return _url_from_path(self.shared) or str(self.shared.expanduser().resolve())
 
     @property
+    def shared_folder(self) -> Path | None:
+        """The shared folder, through which trainings are handed out; None where nothing or a URL is shared."""
+        root = self.shared_root
+        return None if root is None or "://" in root else Path(root)
+
+    @property
     def overlooked_registry(self) -> Path | None:
         """The folder `adapters` of the checkout or the current folder, if it has advisors and the default has none."""
         if self.adapters is not None or _has_subfolders(self.adapters_root):

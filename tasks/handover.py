@@ -43,13 +43,13 @@ HANDED_OVER = "HandedOver"
 RENEW_SECONDS = 10.0
 LEASE_SECONDS = 90.0  # without a sign of life the machine counts as gone
 POLL_SECONDS = 2.0
+LONG_WAIT_SECONDS = 600.0  # between two warnings that no machine takes a training
 MAX_ATTEMPTS = 5
 
 
 def train_on_free_machine(context_file: Path) -> TrainSummary:
-    """Train here; with a shared folder (not a bucket), on any machine with a free accelerator."""
-    root = Settings().shared_root
-    if root is None or "://" in root:  # attempts are fenced by folders
+    """Train here; with a shared folder, on any machine with a free accelerator."""
+    if Settings().shared_folder is None:
         return train_task(context_file)
     return train_elsewhere_task(context_file)
 
@@ -115,7 +115,7 @@ def follow_training(training: SharedTraining, started: _ChildRun) -> None:
     Raises:
         Broken: it failed, was canceled, or lost its machine `MAX_ATTEMPTS` times.
     """
-    watched = TrainingWatch()
+    watched, waits_since = TrainingWatch(), time.monotonic()
     began = _start_run(training.read_request())
     started.run = began.id
     with get_client(sync_client=True) as client:
@@ -134,6 +134,11 @@ def follow_training(training: SharedTraining, started: _ChildRun) -> None:
                     f"The training ended as {child.state.name}: {child.state.message or 'without a message'}",
                     "Run the retraining again.",
                 )
+            elif child.state is None or not child.state.is_scheduled():
+                waits_since = time.monotonic()
+            elif time.monotonic() - waits_since > LONG_WAIT_SECONDS:
+                get_run_logger().warning("No machine has taken the training yet; `mondrian doctor` shows the workers.")
+                waits_since = time.monotonic()
             time.sleep(POLL_SECONDS)
 
 

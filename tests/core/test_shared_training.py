@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mondrian_core.errors import BadInput
+from mondrian_core.settings import Settings
 from mondrian_core.shared_training import (
     AttemptSign,
     SharedTraining,
@@ -65,6 +66,12 @@ def test_the_shared_folder_is_known_by_its_identity(tmp_path: Path) -> None:
         read_shared_id(tmp_path)
     identity = read_shared_id(tmp_path, create=True)
     assert read_shared_id(tmp_path) == read_shared_id(tmp_path, create=True) == identity
+
+
+def test_trainings_are_handed_out_through_a_folder_only(tmp_path: Path) -> None:
+    assert Settings(shared=tmp_path).shared_folder == tmp_path
+    assert Settings(shared="s3://bucket/x").shared_folder is None
+    assert Settings().shared_folder is None
 
 
 @pytest.mark.parametrize(

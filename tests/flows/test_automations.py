@@ -154,7 +154,7 @@ def test_a_promotion_by_command_is_reported_and_a_degraded_one_rolled_back_once(
 
     server.send_new([degraded("by the disk", "service"), degraded("by the adapter", "adapter")])
     run = finished_run(client, ROLL_BACK, advisor)
-    assert run.state_name == "Completed", run.state and run.state.message
+    assert run.state_name == "RolledBack", run.state and run.state.message
     assert len(started_runs(client, ROLL_BACK, advisor)) == 1, "a fault of the service rolls nothing back"
     assert registry.current(advisor) == "v0001"
     assert registry.history(advisor)[-1].reason == HOSTILE
@@ -164,7 +164,7 @@ def test_a_promotion_by_command_is_reported_and_a_degraded_one_rolled_back_once(
     names = wait_until(
         lambda: (
             {run.state_name for run in started_runs(client, ROLL_BACK, advisor)} - {"Scheduled", "Pending", "Running"}
-            == {"Completed", "NothingToDo"}
+            == {"RolledBack", "NothingToDo"}
         ),
         "the second run's end",
     )

@@ -32,7 +32,7 @@ from tests.small_recipe import small_recipe
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.timeout(3600)]
-ENDED_WELL = ("Completed", "Candidate", "Rejected")
+ENDED_WELL = ("Promoted", "Candidate", "Rejected")
 LONG_ENOUGH = small_recipe(data={"test_from": 8}, train={"epochs": 12, "patience": 12})
 
 
