@@ -120,7 +120,7 @@ def trained(workspace: Path) -> bytes:
 
 
 @pytest.mark.mini
-@pytest.mark.slow
+@pytest.mark.soak  # tests/training/test_published_checkpoints.py is the short form
 @pytest.mark.timeout(900)
 def test_a_killed_training_ends_on_another_machine_with_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
