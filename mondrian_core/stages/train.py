@@ -43,7 +43,7 @@ def train_stage(
     listen(StageStarted("train", detail=selected.description))
     training_data.record_training_data(context.run_folder, version, selected.extent)
     with ExitStack() as stack, translate_foreign_errors(context.run_folder):
-        # a dataset that was named: this machine trains for a run elsewhere, which looks after its checkpoints
+        # a training on a dataset that was named belongs to no retraining that another machine could continue
         if context.dataset is None and (storage := context.shared_storage()) is not None:
             if resume is not False:
                 _restore(storage, context, listen)
