@@ -134,7 +134,9 @@ class LogPipe:
             self._writer.wait(DRAIN_SECONDS)
 
     def _start_writer(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command, stdin=self._read, start_new_session=True)
+        # with the pipe as its own output it would never see the end of the pipe
+        nowhere = subprocess.DEVNULL
+        return subprocess.Popen(self._command, stdin=self._read, stdout=nowhere, stderr=nowhere, start_new_session=True)
 
     def _keep_writer(self) -> None:
         """Replace a writer that was killed. This process holds the pipe's end, so nothing is lost meanwhile."""

@@ -110,12 +110,17 @@ def test_a_killed_writer_is_replaced_and_no_line_is_lost(tmp_path: Path) -> None
         wait_until(lambda: b"before" in written(log) if log.exists() else False, "the first line")
         (writer,) = psutil.Process(process.pid).children()
         writer.send_signal(signal.SIGKILL)
+        (second,) = wait_until(
+            lambda: [each for each in psutil.Process(process.pid).children() if each.pid != writer.pid],
+            "the next writer",
+        )
         say("after")
         wait_until(lambda: b"after" in written(log), "the line after the kill")
         say("end")
     assert process.returncode == 0
     wait_until(lambda: b"done" in written(log), "the last line")
     assert written(log) == b"before\nafter\ndone\n"
+    wait_until(lambda: not second.is_running() or second.status() == psutil.STATUS_ZOMBIE, "the end of the writer")
 
 
 def test_last_words_of_a_killed_process_are_in_the_log(tmp_path: Path) -> None:
