@@ -13,8 +13,10 @@ CLOCKS = ("sleep", "monotonic", "perf_counter")
 # A pause that is not a wait: work made slow on purpose, a child that idles, a machine that sleeps.
 PAUSES_ON_PURPOSE = {
     "tests/core/test_image_formats.py": 1,
+    "tests/flows/held/sitecustomize.py": 1,
     "tests/flows/stub_stage.py": 1,
     "tests/flows/test_lifecycle.py": 1,
+    "tests/flows/test_outages.py": 1,
 }
 
 
