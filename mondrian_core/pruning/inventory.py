@@ -156,7 +156,7 @@ def _weights(folder: Path) -> Iterator[Path]:
 
 
 def _is_adapter_part(path: Path, folder: Path) -> bool:
-    """True for a small file beside weights, such as adapter_config.json: it is of no use without them."""
+    """True for a small file next to weights, such as adapter_config.json: it is of no use without them."""
     return path.parent != folder and any(path.parent.glob("*.safetensors"))
 
 

@@ -150,7 +150,7 @@ def launcher_text(plan: UnitPlan, log_folder: Path | None) -> str:
         f"Mondrian is gone: {plan.program} can't be run from {plan.checkout}. Install it there again, or install the "
         "services again from its new place with `mondrian install-service`."
     )
-    remove = f"To remove the services of {plan.workspace} by hand, delete the files that {plan.record} lists."
+    remove = f"To remove the services of {plan.workspace} manually, delete the files that {plan.record} lists."
     bound = ""
     if log_folder is not None:
         bound = (

@@ -88,7 +88,7 @@ class Workspace:
         return plan_prune(self.settings, PrunePolicy(**{**POLICY.model_dump(), **policy}), NOW)
 
     def names(self, kind: str, **policy: object) -> set[str]:
-        """Names of the items of a kind that are deleted."""
+        """Names of the items of one type that are deleted."""
         return {item.path.name for item in self.plan(**policy).deleted if item.kind == kind}
 
 
