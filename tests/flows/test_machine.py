@@ -96,7 +96,7 @@ def test_make_up_again_keeps_processes_and_removes_what_earlier_versions_left(
         for name in ("evaluate/of-anna", "synthesize/manual"):
             client.delete_deployment(client.read_deployment_by_name(name).id)
         assert deployment.global_concurrency_limit is None
-        assert client.read_automations() == []
+        assert client.read_automations_by_name(prefect_setup.ZOMBIE_AUTOMATION) == []
         assert "accelerator" not in [each.name for each in client.read_global_concurrency_limits(limit=100, offset=0)]
 
 
