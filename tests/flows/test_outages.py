@@ -18,7 +18,6 @@ import pytest
 from deployments import prefect_setup, run_watcher
 from mondrian_core.data.sample_workspace import create_workspace
 from mondrian_core.registry import Registry
-from mondrian_core.shared_training import DONE_FILE
 from tasks import liveness
 from tests.dropping_proxy import DroppingProxy
 from tests.flows.test_champions import register
@@ -137,9 +136,9 @@ OUTAGES = {"postgres": Studio.postgres_fails, "redis": Studio.redis_fails, "netw
 def test_a_training_that_ends_in_an_outage_ends_well(studio: Studio, name: str) -> None:
     """The outage begins in the training and outlasts it: neither the training nor the retraining can say so."""
     run = begin_retraining(studio, name)
-    training = training_of(studio.shared, run)
+    trained = studio.far.settings.run_folder(training_of(studio.shared, run).read_request().run) / "train.json"
     with OUTAGES[name](studio):
-        wait_until((training.folder / "0001" / DONE_FILE).is_file, "the trained adapter")
+        wait_until(trained.is_file, "the trained adapter")
         studio.proxy.forget()
         wait_until(lambda: b"/flow_runs/" in studio.proxy.sent, "a request that is in vain")
     ended_once(studio, run, name)
