@@ -15,11 +15,13 @@ from mondrian_core.backup.file_selection import RECORD_SUFFIXES
 from mondrian_core.errors import MondrianError
 from mondrian_core.files import is_temporary_name, read_json
 from mondrian_core.prefect_server import prefect_home
-from mondrian_core.pruning.policy import PruneItem, PruneKind, PrunePlan, PrunePolicy
+from mondrian_core.pruning.policy import PruneItem, PruneKind, PrunePlan, PrunePolicy, UnreferencedObjects
 from mondrian_core.pruning.run_protection import UNREADABLE, RegistryView, referenced_runs
 from mondrian_core.registry import Registry
 from mondrian_core.runs import CONTEXT, DATASET, PRUNED, RunCatalogue, RunRecord
 from mondrian_core.settings import Settings
+from mondrian_core.shared_storage import unreferenced_published
+from mondrian_core.shared_storage.publication import open_shared
 from mondrian_core.thumbnails import THUMBNAILS
 
 REMOVED_MARK = ".removed-"  # start of the name of a folder that is being deleted
@@ -70,6 +72,7 @@ def plan_prune(settings: Settings, policy: PrunePolicy, now: float | None = None
         *_cache(sight, "thumbnails", root / THUMBNAILS),
         *_old_files(sight, "flow results", prefect_home(settings) / "storage", FLOW_RESULT_DAYS),
         *_leftovers(sight),
+        *_shared_objects(settings),
         *_kept(sight),
     ]
     return PrunePlan(root, tuple(items))
@@ -229,6 +232,21 @@ def _leftovers(sight: _Sight) -> Iterator[PruneItem]:
         for path in _files(root / place, hidden=True):
             if is_temporary_name(path.name) and sight.now - _changed(path) > DAY_SECONDS:
                 yield PruneItem("leftovers", path, _size(path), True, "an interrupted write")
+
+
+def _shared_objects(settings: Settings) -> Iterator[PruneItem]:
+    """What no manifest names any more. Machines that share a storage may all look: an object is removed once."""
+    storage, place = open_shared(settings.shared_root), Path("shared storage")
+    if storage is None:
+        return
+    try:
+        found = UnreferencedObjects(storage, tuple(unreferenced_published(storage)))
+    except MondrianError as error:  # the share is not mounted: the workspace is pruned all the same
+        yield PruneItem("shared objects", place, 0, False, str(error))
+        return
+    if found.found:
+        size = sum(each.size for each in found.found)
+        yield PruneItem("shared objects", place, size, True, "no dataset, run or checkpoint has them", shared=found)
 
 
 def _kept(sight: _Sight) -> Iterator[PruneItem]:

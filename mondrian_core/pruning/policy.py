@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mondrian_core.shared_storage import SharedStorage, UnreferencedObject
+
 PruneKind = Literal[
     "run folders",
     "run weights",
@@ -20,6 +22,7 @@ PruneKind = Literal[
     "thumbnails",
     "flow results",
     "leftovers",
+    "shared objects",
     "database",
     "adapters",
     "photographs",
@@ -49,10 +52,19 @@ class PrunePolicy(BaseModel):
 
 
 @dataclass(frozen=True)
+class UnreferencedObjects:
+    """Objects of a shared storage that no manifest names."""
+
+    storage: SharedStorage
+    found: tuple[UnreferencedObject, ...]
+
+
+@dataclass(frozen=True)
 class PruneItem:
     """A run, dataset version or file. `reason` says why it is deleted or kept; `bytes` are what a deletion frees.
 
-    `files` are the files to delete inside `path`; empty: all of `path`.
+    `files` are the files to delete inside `path`; empty: all of `path`. `shared` are objects of the shared storage;
+    `path` is only a name then.
     """
 
     kind: PruneKind
@@ -61,6 +73,7 @@ class PruneItem:
     delete: bool
     reason: str
     files: tuple[Path, ...] = ()
+    shared: UnreferencedObjects | None = None
 
 
 @dataclass(frozen=True)

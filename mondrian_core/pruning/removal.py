@@ -17,6 +17,7 @@ from mondrian_core.files import sync_folder, write_json
 from mondrian_core.pruning.inventory import REMOVED_MARK, newest_change
 from mondrian_core.pruning.policy import PruneItem, PrunePlan
 from mondrian_core.runs import PRUNED
+from mondrian_core.shared_storage import remove_unreferenced
 
 STAGE = "prune"
 
@@ -36,7 +37,7 @@ def apply_prune(plan: PrunePlan, listen: EventListener = ignore_events, *, plann
     try:
         with FileLock(plan.root / "runs" / ".prune.lock", timeout=0):
             for number, item in enumerate(items, 1):
-                if planned_at is None or item.path.is_file() or newest_change(item.path) <= planned_at:
+                if planned_at is None or item.shared or item.path.is_file() or newest_change(item.path) <= planned_at:
                     with translate_foreign_errors(item.path):
                         _delete(item)
                     done += 1
@@ -47,7 +48,9 @@ def apply_prune(plan: PrunePlan, listen: EventListener = ignore_events, *, plann
 
 
 def _delete(item: PruneItem) -> None:
-    if item.files:
+    if item.shared:
+        remove_unreferenced(item.shared.storage, list(item.shared.found))
+    elif item.files:
         _take_from_run(item)
     elif item.path.is_dir() and not item.path.is_symlink():
         _delete_folder(item)

@@ -18,6 +18,7 @@ from mondrian_core.pruning.run_protection import UNREADABLE
 from mondrian_core.registry import Registry
 from mondrian_core.runs import RunCatalogue
 from mondrian_core.settings import Settings
+from mondrian_core.shared_storage import SharedStorage, fetch_run, publish_run
 from tests.registry.conftest import gate_report, manifest, write_adapter
 
 DAY = 86_400.0
@@ -323,3 +324,34 @@ def test_the_table_says_what_and_why(workspace: Workspace) -> None:
             "why_kept": {"used": 1},
         }
     ]
+
+
+def test_objects_that_no_publication_names_leave_the_shared_storage(workspace: Workspace, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    workspace.settings = workspace.settings.model_copy(update={"shared": shared})
+    storage, folder = SharedStorage(str(shared)), workspace.run("a", 1)
+    (folder / "report.html").write_bytes(b"r" * 1000)
+    publish_run(storage, folder)
+    (folder / "report.html").write_bytes(b"another")
+    publish_run(storage, folder)
+    for path in shared.rglob("*"):
+        os.utime(path, (NOW - 8 * DAY, NOW - 8 * DAY))
+    before = {path for path in shared.rglob("*") if path.is_file()}
+    plan = plan_prune(workspace.settings, POLICY)
+    (item,) = [item for item in plan.items if item.kind == "shared objects"]
+    assert item.delete and item.bytes == 1000
+    assert {path for path in shared.rglob("*") if path.is_file()} == before  # a plan changes nothing
+    apply_prune(plan)
+    (gone,) = before - {path for path in shared.rglob("*") if path.is_file()}
+    assert gone.is_relative_to(shared / "objects")
+    assert fetch_run(storage, tmp_path / "other", folder.name) is not None
+
+
+def test_a_share_that_is_not_mounted_stops_no_prune(workspace: Workspace, tmp_path: Path) -> None:
+    workspace.run("a", 100, dataset="d9")
+    workspace.settings = workspace.settings.model_copy(update={"shared": tmp_path / "missing"})
+    plan = workspace.plan()
+    (item,) = [item for item in plan.items if item.kind == "shared objects"]
+    assert not item.delete and "Mount the share" in item.reason
+    assert plan.deleted and apply_prune(plan) == len(plan.deleted)
