@@ -48,7 +48,10 @@ def declared_automations(client: SyncPrefectClient, notifications: str, flows: S
     declared = [_retrain_automation(client), _rollback_automation(client)]
     if notifications != NO_NOTIFICATIONS:
         notify = _notification(client, notifications)
-        declared += [_event_notifications(notify), _failure_notifications(notify, flows)]
+        declared += [
+            _event_notifications(notify),
+            _failure_notifications(notify, flows, str(client.api_url).removesuffix("/").removesuffix("/api")),
+        ]
     return declared
 
 
@@ -147,9 +150,11 @@ def _event_notifications(notify: Notification) -> AutomationCore:
     )
 
 
-def _failure_notifications(notify: Notification, flows: Sequence[str]) -> AutomationCore:
+def _failure_notifications(notify: Notification, flows: Sequence[str], ui: str) -> AutomationCore:
     from prefect.events.schemas.automations import EventTrigger
 
+    # Not Prefect's filter `ui_url`: a server knows it only once an action that sends a notification was checked.
+    page = f"'{ui}/runs/flow-run/' ~ flow_run.id"
     return _automation(
         "notify about runs that failed",
         "A notification when a run of one of Mondrian's flows fails or crashes. A notification that fails is not "
@@ -163,7 +168,7 @@ def _failure_notifications(notify: Notification, flows: Sequence[str]) -> Automa
             },
             for_each={"prefect.resource.id"},
         ),
-        actions=[notify("flow.name ~ ': the run failed.'", "flow_run.state.message", "flow_run|ui_url")],
+        actions=[notify("flow.name ~ ': the run failed.'", "flow_run.state.message", page)],
     )
 
 

@@ -231,9 +231,10 @@ def test_any_notification_block_gets_every_event(
 
 def test_a_failed_run_is_notified_and_a_failed_notification_is_not(client: SyncPrefectClient, notifying: None) -> None:
     deployment = client.read_deployment_by_name(ROLL_BACK)
-    client.create_flow_run_from_deployment(deployment.id, parameters={"advisor": "nobody-promoted"})
+    failed = client.create_flow_run_from_deployment(deployment.id, parameters={"advisor": "nobody-promoted"})
     run = finished_run(client, NOTIFY, "rollback: the run failed.")
     assert "nobody-promoted" in run.parameters["message"]
+    assert run.parameters["link"].endswith(f"/runs/flow-run/{failed.id}")
     assert run.state_name in ("Shown", "Logged")
     declared = {each.name: each for each in declared_automations(client, "desktop", ["notify", "rollback"])}
     trigger: Any = declared["Mondrian: notify about runs that failed"].trigger

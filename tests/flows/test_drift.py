@@ -37,8 +37,9 @@ def test_alarm_is_one_event_however_often_the_flow_runs(
     }
 
     def emitted() -> list[dict[str, Any]]:
-        events = cast("list[dict[str, Any]]", stored_events(machine, "mondrian.drift.detected"))
-        return [event for event in events if event["payload"]["evidence"].get("signal") == "lighting"]
+        events = cast("list[dict[str, Any]]", stored_events(machine, "ansel"))
+        drifts = [event for event in events if event["event"] == "mondrian.drift.detected"]
+        return [event for event in drifts if event["payload"]["evidence"].get("signal") == "lighting"]
 
     with prefect_here:
         assert drift_flow(**given, return_state=True).name == "NothingToDo"
