@@ -59,10 +59,19 @@ SHORTER = {
         "mondrian analyze workspace/source/visitors/visitor_00[01].jpg --advisor ansel --html sheet.html",
         (0,),
     ),  # two photographs instead of ten
+    "mondrian drift --advisor ansel --accept": ("mondrian drift --advisor ansel --accept", (1,)),  # nothing is promoted
+    "MONDRIAN_NOTIFICATIONS=slack-webhook/team mondrian up": (
+        "MONDRIAN_NOTIFICATIONS=slack-webhook/team mondrian up",
+        (2,),
+    ),  # the server of a newcomer has no such block, and the message says so
+    "mondrian install-service": ("mondrian install-service --dry-run", (0,)),  # tests/service_units runs the units
+    "mondrian uninstall-service": ("mondrian uninstall-service", (1,)),  # none are installed
 }
 # What needs something that a test machine has not: another Mac, a bucket, a package registry.
 ELSEWHERE = {
     "docs/registry.md": "a bucket; tests/registry/test_remote_advisor_store.py runs the commands against an S3 server",
+    "docs/several-machines.md": "a second machine, and Docker; tests/flows/test_join.py joins one",
+    "docs/shared-storage.md": "a mounted share; tests/shared_storage publishes to a folder and to an S3 server",
 }
 
 

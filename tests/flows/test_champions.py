@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -163,6 +164,9 @@ def test_promotion_approval_in_prefect_ui(
         assert "declined by Ansel: the light. Nothing was changed." in seen.message
 
 
+# Prefect leaves connections of its client open when a pause ends by cancellation. In a worker the process ends then; here
+# they are collected before the next test.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_unanswered_question_and_repeated_promotion_are_no_failures(
     prefect_here: AbstractContextManager[object],
     settings: Settings,
@@ -181,3 +185,4 @@ def test_unanswered_question_and_repeated_promotion_are_no_failures(
         repeated = promote_flow(**given, approve=True)
     assert repeated.type == StateType.COMPLETED and repeated.name == "NothingToDo"
     assert "is the champion of 'quiet' already" in str(repeated.message)
+    gc.collect()
