@@ -164,8 +164,8 @@ def test_promotion_approval_in_prefect_ui(
         assert "declined by Ansel: the light. Nothing was changed." in seen.message
 
 
-# Prefect leaves connections of its client open when a pause ends by cancellation. In a worker the process ends then; here
-# they are collected before the next test.
+# Prefect leaves connections of its client open when a pause ends by cancellation. In a worker the process ends then;
+# here they are collected before the next test.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_unanswered_question_and_repeated_promotion_are_no_failures(
     prefect_here: AbstractContextManager[object],
