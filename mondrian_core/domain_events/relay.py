@@ -106,7 +106,10 @@ def relay_events(
     if not isinstance(beginning, dict) or "since" not in beginning:
         return []
     registry = Registry(settings.adapters_root)
-    with FileLock(prefect_home(settings) / "relay.lock", timeout=LOCK_SECONDS):
+    home = prefect_home(settings)
+    # A run may name a registry alone: its default workspace must not come into being by a lock.
+    place = home / "relay.lock" if home.is_dir() else settings.adapters_root / ".relay.lock"
+    with FileLock(place, timeout=LOCK_SECONDS):
         sent: list[DomainEvent] = []
         for advisor in registry.advisors() if advisors is None else advisors:
             sent += _relay_advisor(_Relay(settings, server, registry, str(beginning["since"]), service), advisor)

@@ -125,3 +125,11 @@ def test_a_reason_is_passed_on_as_it_is(registry: Registry, reason: str) -> None
     promote(registry, add_version(registry), reason=reason)
     (event,) = history_events("ansel", registry.history("ansel"))
     assert event.as_prefect()["payload"]["reason"] == reason
+
+
+def test_a_registry_without_a_workspace_gets_none(registry: Registry, settings: Settings, server: MemoryServer) -> None:
+    begin_relay(server)
+    promote(registry, add_version(registry))
+    missing = settings.root.with_name("missing")
+    assert relay_events(settings.model_copy(update={"workspace": missing}), server)
+    assert not missing.exists()
