@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -23,6 +24,26 @@ from mondrian_core.settings import Settings
 IDENTITY_PATH = "/mondrian"  # next to /api: the server's workspace, without a password
 USER = "mondrian"
 SECRET_BYTES = 32
+BUSY_PAUSES = (0.5, 1.0, 2.0)  # seconds
+REPEATABLE = ("GET", "PATCH")  # a request without an answer is sent again only where a repetition changes nothing
+
+
+class PatientTransport(httpx.HTTPTransport):
+    """Asks again while the server is too busy: it says so when its database is locked, or doesn't answer in time."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        for pause in BUSY_PAUSES:
+            try:
+                answer = super().handle_request(request)
+            except httpx.ReadTimeout:
+                if request.method not in REPEATABLE:
+                    raise
+            else:
+                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                    return answer
+                answer.close()
+            time.sleep(pause)
+        return super().handle_request(request)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ Prefect forgets the IDs of events after five minutes, so whether an event is kno
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,27 +16,13 @@ import httpx
 
 from mondrian_core.domain_events.event import DomainEvent
 from mondrian_core.errors import PrefectUnavailable
-from mondrian_core.prefect_server import prefect_client_environment
+from mondrian_core.prefect_server import PatientTransport, prefect_client_environment
 from mondrian_core.settings import Settings
 
 TIMEOUT_SECONDS = 10.0
-BUSY_PAUSES = (0.5, 1.0, 2.0)  # seconds
 PAGE = 50  # events in one request, as many as Prefect answers on one page
 KNOWN_SINCE = timedelta(days=180)  # longer than any retention of events
 CLOCK_TOLERANCE = timedelta(days=1)
-
-
-class _PatientTransport(httpx.HTTPTransport):
-    """Asks again while the server says that it is too busy, as Prefect's does when its database is locked."""
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        for pause in BUSY_PAUSES:
-            answer = super().handle_request(request)
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                return answer
-            answer.close()
-            time.sleep(pause)
-        return super().handle_request(request)
 
 
 @dataclass(frozen=True)
@@ -114,7 +99,7 @@ class EventServer:
                 auth=access,
                 timeout=TIMEOUT_SECONDS,
                 trust_env=False,
-                transport=_PatientTransport(),
+                transport=PatientTransport(),
             ) as web:
                 yield web
         except (httpx.HTTPError, ValueError, KeyError) as error:

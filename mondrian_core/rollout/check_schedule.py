@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from mondrian_core.errors import MondrianError, PrefectUnavailable
-from mondrian_core.prefect_server import prefect_client_environment
+from mondrian_core.prefect_server import PatientTransport, prefect_client_environment
 from mondrian_core.registry import Registry
 from mondrian_core.rollout.rollout_store import active_rollout, rollout_ended_by_service
 from mondrian_core.settings import Settings
@@ -80,4 +80,5 @@ def _client(variables: dict[str, Any]) -> httpx.Client:
         auth=(user, password),
         timeout=SCHEDULE_TIMEOUT_SECONDS,
         trust_env=False,
+        transport=PatientTransport(),
     )

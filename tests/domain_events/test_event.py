@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
+from mondrian_core import prefect_server
 from mondrian_core.domain_events import (
     ADAPTER_PROMOTED,
     DRIFT_DETECTED,
@@ -22,6 +23,9 @@ from mondrian_core.domain_events.event import MAX_TEXT
 from mondrian_core.errors import BadInput, PrefectUnavailable
 from mondrian_core.ports import find_free_port
 from tasks.events import emit_event_once
+from tests.waiting import LIMIT_SECONDS
+
+NO_ANSWER = 0
 
 
 def make_event(**changes: object) -> DomainEvent:
@@ -72,18 +76,26 @@ def test_an_unknown_name_or_advisor_is_refused(changes: dict[str, str]) -> None:
 
 
 def test_a_busy_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = [503, 503, 200]
+    answers = [503, NO_ANSWER, 503, 200]
+    asked_again = threading.Event()
 
     class Busy(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(answers.pop(0))
+            status = answers.pop(0)
+            if status == NO_ANSWER:
+                asked_again.wait(LIMIT_SECONDS)
+                return
+            if len(answers) < 2:
+                asked_again.set()
+            self.send_response(status)
             self.end_headers()
             self.wfile.write(b'{"value": 7}')
 
         def log_message(self, *words: object) -> None:
             """Silent."""
 
-    monkeypatch.setattr(event_server, "BUSY_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(prefect_server, "BUSY_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(event_server, "TIMEOUT_SECONDS", 0.3)
     with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         assert EventServer(f"http://127.0.0.1:{server.server_port}/api").read_variable("x") == 7
