@@ -16,6 +16,7 @@ from mondrian_core.settings import Settings
 from mondrian_core.store import DimensionalProfile, Job, Store, utc_timestamp
 from tests.domain_events.conftest import MemoryServer, add_version, promote
 from tests.rollout.conftest import answer, begin_rollout
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def write_critiques(store: Store, first: int, count: int, origin: str = "human")
 
 
 def add_jobs(store: Store, version: str, failed: list[bool], first: int = 0, **details: object) -> None:
-    """Answers of a version, the newest a second ago; a failed one fell back to the base."""
+    """Answers of a version, a millisecond apart and all past; a failed one fell back to the base."""
     now = datetime.now(UTC)
     store.import_jobs(
         Job(
@@ -59,6 +60,8 @@ def add_jobs(store: Store, version: str, failed: list[bool], first: int = 0, **d
         )
         for number, fails in enumerate(failed)
     )
+    last = now + timedelta(milliseconds=len(failed))
+    wait_until(lambda: datetime.now(UTC) > last, "the last answer's time", pause_seconds=0.01)
 
 
 def degraded(settings: Settings, registry: Registry) -> list[str]:
