@@ -31,7 +31,7 @@ from mondrian_core.samples_file import BASE
 
 NULL_SIZES = (8, 20, 40)
 FOLDS = 5
-# A stated limit (decision 0107): a moderate skew shows in no test of so few differences, and is no tail either.
+# A stated limit (decision 0107): a moderate skew shows in no test of so few differences, and isn't a tail either.
 SKEWED_LIMIT = 0.15
 
 

@@ -32,25 +32,11 @@ import psutil
 
 from mondrian_core import ports
 from mondrian_core.settings import Settings
+from tests.small_recipe import small_recipe
 
 ADVISOR = "ansel"
 PHOTOGRAPHS = 12
-RECIPE: dict[str, Any] = {
-    "name": "smallest",
-    "data": {"variants": 0, "test_from": 8},
-    "train": {"epochs": 1, "rank": 2, "answered_photographs": 0},
-    "evaluate": {
-        "compliance_photographs": 2,
-        "effect_photographs": 1,
-        "edited_photographs": 0,
-        "constrained_photographs": 0,
-        "calibration_photographs": 0,
-        "rag": False,
-        "latency_pairs": 3,
-        "latency_tokens": 8,
-        "max_tokens": 8,
-    },
-}
+RECIPE = small_recipe("smallest", data={"test_from": 8})
 STEPS = {  # of `mondrian up`, by the message with which they begin
     "starting the Prefect server": "server",
     "applying prefect.yaml": "deployments",

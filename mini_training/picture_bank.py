@@ -56,7 +56,7 @@ def degrade_picture(picture: Image.Image, rng: np.random.Generator) -> Image.Ima
 
 
 def out_of_domain_picture(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
-    """A picture that is no landscape at all: noise, a gradient, blobs or bars. It teaches calm before the unknown."""
+    """A picture that isn't a landscape at all: noise, a gradient, blobs or bars. It teaches calm before the unknown."""
     width, height = size
     coarse = rng.integers(1, 24, 2)
     pattern = rng.random((int(coarse[0]), int(coarse[1]), 3)) ** rng.uniform(0.3, 3)

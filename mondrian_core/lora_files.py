@@ -255,7 +255,7 @@ def read_peft_matrices(
     for key, array in read_float32_tensors(weights).items():
         found = _PEFT_KEY.fullmatch(key) or (_PEFT_MAGNITUDE.fullmatch(key) if described.dora else None)
         if found is None or array.ndim != (1 if found["half"] == "magnitude_vector" else 2):
-            raise BadAdapter(f"{weights} holds {key}, which is no half of a LoRA.", _EXPORT_ADVICE)
+            raise BadAdapter(f"{weights} holds {key}, which is not half of a LoRA.", _EXPORT_ADVICE)
         half = halves.setdefault(found["module"], {})
         if found["half"] in half:
             raise BadAdapter(f"{weights} holds two adapters for {found['module']}.", "Save one of them alone.")
@@ -289,7 +289,8 @@ def read_older_matrices(folder: Path, described: LoraDescription, scale: float) 
     names = [key.removesuffix(suffix_a) for key in arrays if key.endswith(suffix_a)]
     if {f"{name}{suffix}" for name in names for suffix in (suffix_a, suffix_b)} != set(arrays):
         raise BadAdapter(
-            f"{folder / ADAPTER_WEIGHTS_FILE} holds arrays that are no pair of a LoRA.", "Restore it, or train again."
+            f"{folder / ADAPTER_WEIGHTS_FILE} holds arrays that are not LoRA pairs.",
+            "Restore it, or train again.",
         )
     pairs = {name: LoraMatrices(arrays[f"{name}{suffix_a}"], arrays[f"{name}{suffix_b}"], scale) for name in names}
     return reject_noop_adapter(pairs, folder)

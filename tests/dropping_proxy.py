@@ -12,10 +12,10 @@ CHUNK = 65536
 
 
 class DroppingProxy:
-    """Forwards a port of this machine to another one, until `cut`; `mend` forwards again.
+    """Forwards a port of this machine to another one, until `cut`; `restore` forwards again.
 
     While it is cut, it takes connections and bytes and loses them: nobody gets an answer, and nobody an error. What was
-    connected meanwhile is closed by `mend`, because a stream that misses bytes is of no use.
+    connected meanwhile is closed by `restore`, because a stream that misses bytes is of no use.
     """
 
     def __init__(self, target_port: int) -> None:
@@ -41,7 +41,7 @@ class DroppingProxy:
         """Lose everything from now on."""
         self._whole.clear()
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         """Forward again, on new connections."""
         self._whole.set()
         while self._damaged:
@@ -49,7 +49,7 @@ class DroppingProxy:
 
     def close(self) -> None:
         """Stop listening and close what is open."""
-        self.mend()
+        self.restore()
         _close(self._listener)
 
     def _accept(self) -> None:

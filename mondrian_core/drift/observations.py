@@ -74,7 +74,7 @@ def _asked(job: Job, version: str) -> bool:
 
 
 def evaluation_values(records: Iterable[Mapping[str, Any]], arm: str) -> list[SignalValues]:
-    """The values of the evaluation's answers about labelled photographs; of cross-validation where there are no others.
+    """The values of the answers about labelled photographs: the evaluation's own, else those of cross-validation.
 
     Args:
         records: of samples.jsonl.

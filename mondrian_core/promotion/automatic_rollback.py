@@ -16,7 +16,7 @@ def undo_promotion(registry: Registry, advisor: str, promotion: str, *, actor: s
       or another promotion the name fits nothing, so a late or repeated request does nothing.
     * A champion that came by a rollback is never left automatically. If it fails too, the adapter is hardly the cause.
     * During a rollout its own guardrails decide, which compare both versions on the same days.
-    * The base alone is no target: it answers already where the adapter fails.
+    * It never returns to the base alone: the base already answers wherever the adapter fails.
 
     Args:
         registry: of the adapters.

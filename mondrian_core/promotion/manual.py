@@ -70,7 +70,7 @@ def review_manual_promotion(request: ManualPromotion) -> tuple[str, ...]:
 
 
 def require_change_of_champion(registry: Registry, advisor: str, version: str) -> None:
-    """Refuse to promote the present champion. With a damaged pointer that is no repetition: it rewrites the pointer.
+    """Refuse to promote the present champion, unless its pointer is damaged: the promotion then rewrites the pointer.
 
     Raises:
         AlreadyChampion: it is the champion.

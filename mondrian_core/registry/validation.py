@@ -102,7 +102,7 @@ def _not_finite(arrays: Mapping[str, Mapping[str, Any]]) -> list[str]:
         bits = np.frombuffer(array["data"], dtype=kind)
         if bool(np.any((bits & kind(mask)) == kind(mask))):
             bad.append(name)
-    return [f"values that are no finite floats: {_first_examples(bad)}"] if bad else []
+    return [f"values that are not finite floats: {_first_examples(bad)}"] if bad else []
 
 
 def _first_examples(names: list[str]) -> str:

@@ -260,7 +260,7 @@ def _changes(folder: Path, stop: threading.Event) -> Iterator[object]:
 
 
 def _state_of(entry: os.DirEntry[str]) -> dict[str, FileState]:
-    """The file by its path; empty for what is no file, or has vanished."""
+    """The file by its path; empty for what isn't a file, or has vanished."""
     try:
         status = entry.stat()
     except OSError:

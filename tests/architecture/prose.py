@@ -27,6 +27,11 @@ ROOT = Path(__file__).resolve().parents[2]
 SUFFIXES = (".md", ".py", ".html", ".toml", ".yaml", ".template")
 
 # pattern -> what to write instead
+# "is no file" for "is not a file"; "there is no" is English, and so are "is no longer" and "is no better"
+IS_NO = (
+    r"(?<!there )(?<!here )\b(is|are|was|were|be) no "
+    r"(?!longer|better|worse|more|less|fewer|later|larger|smaller|one)\w+"
+)
 WORDS = {
     r"\banew\b": "again",
     r"\bbeside\b": "next to, with, besides",
@@ -34,7 +39,7 @@ WORDS = {
     r"\btold\b": "given, passed, reported",
     r"\b(be|is|are|was) said\b": "is reported, is stated",
     r"\bby hand\b": "manually",
-    r"\b(is|are|was|were|be) no (JSON|TOML|CSV|UTF-8|number|[a-z]+ id|photograph|picture|valid|model)\b": "is not",
+    IS_NO: "is not",
     r"\bfor want of\b": "without, for lack of",
     r"\b(hold|holds|held|holding) (it |them |two |one )?against\b": "compare with",
     r"\b(is|are) to be\b": "must be, should be",

@@ -32,6 +32,7 @@ def lint(folder: Path, name: str, text: str) -> list[tuple[int, str]]:
         ("comment", 3, "by hand"),
         ("message", 8, "held against"),
         ("docstring", 1, "recieve"),
+        ("message", 8, "is no outlier"),
     ],
 )
 def test_words_of_the_list_and_misspellings_are_reported(tmp_path: Path, place: str, line: int, word: str) -> None:
@@ -39,6 +40,11 @@ def test_words_of_the_list_and_misspellings_are_reported(tmp_path: Path, place: 
     assert lint(tmp_path, "core/module.py", MODULE.format(**places)) == []
     text = MODULE.format(**{**places, place: f" and {word}"})
     assert lint(tmp_path, "core/module.py", text) == [(line, word)]
+
+
+def test_idioms_with_no_are_not_reported(tmp_path: Path) -> None:
+    idioms = "There is no file. It is no longer here, and is no better than before."
+    assert lint(tmp_path, "core/module.py", MODULE.format(docstring=f". {idioms}", comment="", message="")) == []
 
 
 def test_string_literals_of_tests_are_sample_data(tmp_path: Path) -> None:

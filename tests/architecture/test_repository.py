@@ -20,7 +20,7 @@ from tests.record_slow_tests import read_slow_tests
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCES = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-# Folders that only ever exist on one machine. Homebrew's is the same everywhere, so /opt alone is no sign.
+# Folders that only ever exist on one machine. Homebrew's is the same everywhere, so /opt alone isn't a sign.
 MACHINE_PATH = re.compile(r"(?<![\w.$~}>)/-])/(?:root|work|opt/(?!homebrew)\w+|home/(?!me\b|you\b|user\b)\w+|tmp/v)/\w")
 
 

@@ -81,7 +81,7 @@ class Studio:
 
     def network_fails(self) -> AbstractContextManager[None]:
         """Whatever `far` sends to the server is lost inside the block."""
-        return stopped(self.proxy.cut, self.proxy.mend)
+        return stopped(self.proxy.cut, self.proxy.restore)
 
 
 @contextmanager

@@ -224,7 +224,7 @@ def test_a_cached_file_that_is_read_counts_as_used(tmp_path: Path) -> None:
     os.utime(path, (NOW - 10 * USED_SECONDS,) * 2)
     mark_as_used(path)
     assert path.stat().st_mtime > NOW - 10 * USED_SECONDS
-    mark_as_used(tmp_path / "missing")  # a file that was deleted meanwhile is no error
+    mark_as_used(tmp_path / "missing")  # a file that was deleted meanwhile isn't an error
 
 
 def test_links_are_never_followed(workspace: Workspace, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_two_tabs_are_told_and_nothing_is_overwritten(add_photograph: Add, make_
         make_desk().save(sha256, full_entry(9), 0, "page")
     assert make_desk().count == 0
     assert make_desk().store_entry(sha256, full_entry(9), 1).revision == 2
-    # the same content again, from the stored revision, is no change
+    # the same content again, from the stored revision, isn't a change
     assert make_desk().store_entry(sha256, full_entry(9), 2).revision == 2
 
 

@@ -43,7 +43,7 @@ FOLDS = 5
 # The error that estimating k parameters from n photographs adds is k / n on average, a chi-square variable over 8
 # dimensions: for a shift twice the average is about two standard deviations above it.
 FIT_COST_FACTOR = 2.0
-MINIMUM_FITTED = 8  # photographs; a calibration fitted on fewer is no fair rival
+MINIMUM_FITTED = 8  # photographs; a calibration fitted on fewer isn't a fair rival
 
 
 @dataclass(frozen=True)

@@ -265,7 +265,7 @@ class EvaluationRunner:
                 )
             )
         base, candidate = times[BASE], times[CANDIDATE]
-        # the second pair of A-B-B-A finds its arm in use already: that is no switch
+        # the second pair of A-B-B-A finds its arm in use already: that isn't a switch
         switch = None if swapped else switches[CANDIDATE]
         return LatencyPair(
             base_prefill=base.prefill_seconds,

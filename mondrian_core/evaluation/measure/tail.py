@@ -3,7 +3,7 @@
 A paired test of few labelled photographs can't see a rare catastrophe: of 8 photographs none shows a fault that strikes
 one photograph in twenty in two evaluations of three. The candidate and the base also answer many photographs without
 labels, and an answer that is much worse than the base's is far from it. So the deviation is measured on all of them,
-after the usual shift between the two is removed: an adapter that corrects a base that is too strict is no outlier.
+after the usual shift between the two is removed: an adapter that corrects a base that is too strict isn't an outlier.
 
 Legend: `N` photographs that both answered in all `D` dimensions. The deviation of a photograph is the root mean square
 over the dimensions of candidate - base - median(candidate - base), in points. An answer is deviant when its deviation

@@ -27,7 +27,7 @@ def requested_advisors(store: Store, text: str) -> list[str]:
     """The IDs of the advisors that a text names: one, several separated by commas, or "all".
 
     Raises:
-        BadInput: a name is no ID, or the workspace has no advisor.
+        BadInput: a name isn't an ID, or the workspace has no advisor.
         UnknownAdvisor: there is no such advisor.
     """
     if text == ALL_ADVISORS:

@@ -124,7 +124,7 @@ def test_row_norms_match_the_explicit_matrix(bits: int | None, kind: mx.Dtype, c
     wanted = np.linalg.norm(np.array(moved, dtype=np.float64), axis=1)
     np.testing.assert_allclose(np.array(found), wanted, rtol=close)
     moved_by = np.abs(wanted / np.sqrt(np.array(squared_row_norms(layer.linear))) - 1)
-    assert moved_by.max() > 50 * close  # what the adapter does to the norms is no rounding
+    assert moved_by.max() > 50 * close  # what the adapter does to the norms isn't rounding
 
 
 @pytest.mark.parametrize(("bits", "bias"), KINDS)
