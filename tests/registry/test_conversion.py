@@ -168,7 +168,7 @@ def test_a_dora_without_all_its_magnitudes_is_refused(registry: Registry, tmp_pa
     config = tmp_path / "peft" / "adapter_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"use_dora": False}))
     save_file(whole, weights)
-    with pytest.raises(BadAdapter, match="no half"):  # magnitudes in what says it is a LoRA
+    with pytest.raises(BadAdapter, match="not half"):  # magnitudes in what says it is a LoRA
         registry.import_from("ansel", tmp_path / "peft", actor="a")
 
 
@@ -204,7 +204,7 @@ def test_a_half_pair_and_a_foreign_array_are_refused(registry: Registry, tmp_pat
     with pytest.raises(BadAdapter, match="one half"):
         registry.import_from("ansel", tmp_path / "half", actor="a")
     save_file({**arrays, "base_model.model.lm_head.weight": arrays[f"{Q}.lora_A.weight"]}, weights)
-    with pytest.raises(BadAdapter, match="no half"):
+    with pytest.raises(BadAdapter, match="not half"):
         registry.import_from("ansel", tmp_path / "half", actor="a")
 
 

@@ -234,7 +234,7 @@ def whole_numbers(folder: Path) -> None:
     ("spoil", "problem"),
     [
         (twice, "two adapters"),
-        (embedding, "no half"),
+        (embedding, "not half"),
         (whole_numbers, "not a float"),
         (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"x"), "can't be read"),
     ],
