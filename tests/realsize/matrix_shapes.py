@@ -11,4 +11,8 @@ MATRIX_SHAPES = [
     for tied in (None, False)
     for bits in (16, 4)
 ]
+# half of them, in which each pair of family, bits and output layer occurs; the suite takes these
+SUITE_SHAPES = [
+    shape for shape in MATRIX_SHAPES if ((shape.bits == 4) == (shape.tied is None)) == (shape.family != "qwen2_5_vl")
+]
 WHOLE_SHAPE = SkeletonShape(family="qwen3_vl", size="4b", bits=4)  # what most users train on

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
+from tests.realsize.matrix_shapes import MATRIX_SHAPES, SUITE_SHAPES
 from tests.realsize.matrix_table import cell_of, figures_table, matrix_table
+from tests.skeleton_bases import SkeletonShape
 
 FILE = "tests/realsize/test_matrix_model.py::"
 
@@ -31,3 +35,12 @@ def test_figures_keep_their_order() -> None:
         "| load | 12.0 | 11.0 | 3.1 |",
         "| swap | 0.1 | 0.1 | 3.2 |",
     ]
+
+
+def test_the_suite_takes_half_of_the_bases_and_every_pair_of_properties() -> None:
+    def pairs(shapes: list[SkeletonShape]) -> set[object]:
+        properties = [(("family", each.family), ("bits", each.bits), ("tied", each.tied)) for each in shapes]
+        return {pair for each in properties for pair in combinations(each, 2)}
+
+    assert len(SUITE_SHAPES) == len(MATRIX_SHAPES) / 2
+    assert pairs(SUITE_SHAPES) == pairs(MATRIX_SHAPES)
