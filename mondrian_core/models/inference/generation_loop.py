@@ -13,7 +13,7 @@ import mlx.core as mx
 
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.inference.decoding import Decoder
-from mondrian_core.models.inference.json_grammar import JsonGrammar
+from mondrian_core.models.inference.json_grammar import answer_grammar
 from mondrian_core.models.score_distribution import ScoreLogitsRecorder
 
 
@@ -41,7 +41,7 @@ class TokenSampler:
         """
         self._temperature = temperature
         self._key = mx.random.key(seed)
-        self._grammar = None if schema is None else JsonGrammar(base, schema, vocabulary)
+        self._grammar = None if schema is None else answer_grammar(base, schema, vocabulary)
         self._forbidden: mx.array | None = None
         if endless:
             ends = mx.array(sorted(base.end_tokens))
