@@ -175,7 +175,7 @@ class EagerDecoder:
         return lm_head_logits(self._base, hidden[0] if every else hidden[:, -1])
 
 
-class _FixedSizeCache:
+class FixedSizeCache:
     """A key-value cache of fixed size; the offset is an array, so that writing can be traced."""
 
     def __init__(self, keys: mx.array, values: mx.array, offset: mx.array) -> None:
@@ -280,7 +280,7 @@ def _compiled_step(base: BaseVLM, *, every: bool = False) -> Any:
     def step(
         tokens: mx.array, place: mx.array, keys: list[mx.array], values: list[mx.array], changes: list[Any]
     ) -> Any:
-        slots = [_FixedSizeCache(k, v, place[:1]) for k, v in zip(keys, values, strict=True)]
+        slots = [FixedSizeCache(k, v, place[:1]) for k, v in zip(keys, values, strict=True)]
         steps = mx.arange(tokens.shape[0])
         mask = (mx.arange(keys[0].shape[2])[None] <= place[0] + steps[:, None])[None, None]
         positions = mx.broadcast_to(place[1] + steps, (3, 1, tokens.shape[0]))
