@@ -34,6 +34,7 @@ class JsonGrammar:
         self._matcher = _matcher(base, schema)
         self._bits = np.zeros((1, (_tokenizer(base).vocab_size + 31) // 32), dtype=np.int32)
         self._vocabulary = vocabulary
+        self._filled = False
 
     def mask_logits(self, logits: mx.array) -> mx.array:
         """Logits (V,), minus infinity at every token that can't come next."""
@@ -52,10 +53,17 @@ class JsonGrammar:
         word, bit = divmod(token, 32)
         return word < self._bits.shape[1] and bool(int(self._bits[0, word]) >> bit & 1)
 
+    def choices(self) -> int:
+        """How many tokens may come next."""
+        self._fill()
+        return int(np.bitwise_count(self._bits.view(np.uint32)).sum())
+
     def _fill(self) -> None:
         import llguidance.numpy
 
-        llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bits, 0)
+        if not self._filled:
+            llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bits, 0)
+            self._filled = True
 
     def forced(self) -> list[int]:
         """The tokens that must come next, in the tokenizer's spelling; [] if there is a choice."""
@@ -63,6 +71,7 @@ class JsonGrammar:
 
     def consume(self, *tokens: int) -> None:
         """Advance by the chosen tokens."""
+        self._filled = False
         self._matcher.consume_tokens(list(tokens))
         error = self._matcher.get_error()
         if error:

@@ -123,6 +123,36 @@ def test_forced_tokens_do_not_change_the_answer(base: BaseVLM, messages: Any, im
     assert (cut.tokens, cut.finish_reason) == (single.tokens[:2], "length"), "a run is cut at the limit"
 
 
+def test_a_choice_and_the_tokens_that_it_forces_are_read_in_one_pass(
+    base: BaseVLM, messages: Any, image: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decoder that builds passes ahead does so where few tokens may come, as after a score's digit."""
+    from mondrian_core.models.inference import generation
+    from mondrian_core.models.inference.generation_loop import GenerationLoop, TokenSampler
+
+    options: dict[str, Any] = {
+        "max_tokens": 400,
+        "constrained": True,
+        "prepared": prepare_prompt(base, messages, image),
+    }
+    chosen: list[int] = []
+    register = GenerationLoop._register_choice
+    monkeypatch.setattr(
+        GenerationLoop, "_register_choice", lambda loop, token: chosen.append(token) or register(loop, token)
+    )
+    merged = generate(base, messages, image, **options)
+    choices = len(chosen)
+    assert choices < len(merged.tokens)
+    assert merged.passes <= choices + 1, "one for each choice, and one for the tokens before the first"
+    monkeypatch.setattr(generation, "make_decoder", EagerDecoder)
+    ahead = generate(base, messages, image, **options)
+    assert ahead.tokens == merged.tokens
+    monkeypatch.setattr(TokenSampler, "decides_what_follows", False)
+    apart = generate(base, messages, image, **options)
+    assert apart.tokens == merged.tokens
+    assert merged.passes <= ahead.passes < apart.passes
+
+
 def test_prefix_cache_is_keyed_by_adapter(
     base: BaseVLM, messages: Any, image: Any, adapter: Path, monkeypatch: Any
 ) -> None:
