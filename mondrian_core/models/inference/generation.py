@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Generation", "generate", "mean_kl", "prepare_prompt"]
 
+FinishReason = Literal["stop", "length", "loop"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
@@ -29,7 +31,8 @@ class Generation:
     Attributes:
         text: the answer without its end token.
         tokens: its tokens, without the end token.
-        finish_reason: "stop" if the model ended it, "length" if it reached the limit.
+        finish_reason: "stop" if the model ended it, "length" if it reached the limit, "loop" if it
+            only repeated itself (`loop_detection`).
         prompt_tokens: tokens before the answer, including the photograph's.
         image_tokens: tokens of the photograph.
         prefill_seconds: time until the first token that the model chose.
@@ -44,7 +47,7 @@ class Generation:
 
     text: str
     tokens: tuple[int, ...]
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishReason
     prompt_tokens: int
     image_tokens: int
     prefill_seconds: float
@@ -107,7 +110,7 @@ def generate(  # noqa: PLR0913  keyword-only options of one call, as in mlx_vlm.
     return Generation(
         text=base.tokenizer.decode(answer.tokens, skip_special_tokens=True),
         tokens=tuple(answer.tokens),
-        finish_reason="stop" if answer.stopped else "length",
+        finish_reason="loop" if answer.looping else "stop" if answer.stopped else "length",
         prompt_tokens=len(prompt.ids),
         image_tokens=prompt.image_tokens,
         prefill_seconds=known - began,
