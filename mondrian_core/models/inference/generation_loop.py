@@ -45,7 +45,7 @@ class TokenSampler:
         self._temperature = temperature
         self._key = mx.random.key(seed)
         self._grammar = None if schema is None else answer_grammar(base, schema, vocabulary)
-        # what a caller's own schema asks for may repeat: a table of zeros is no loop
+        # what a caller's own schema asks for may repeat: a table of zeros is not a loop
         self.may_repeat = endless or (schema is not None and not isinstance(self._grammar, CritiqueGrammar))
         self._forbidden: mx.array | None = None
         if endless:
