@@ -8,8 +8,9 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 # The workers of pytest-xdist use every core already; more BLAS threads wait for each other. Read when a BLAS is loaded.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -147,3 +148,23 @@ def _writable_copy(source: Path, copy: Path) -> Path:
     for path in [copy, *copy.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
     return copy
+
+
+@pytest.fixture(scope="session")
+def skeleton() -> Callable[..., Path]:
+    """`skeleton(family="qwen2_vl", bits=4)`: the folder of a skeleton (tests/skeleton_bases.py); read-only."""
+    from tests.skeleton_bases import SkeletonShape, skeleton_folder
+
+    return lambda **shape: skeleton_folder(SkeletonShape(**shape))
+
+
+@pytest.fixture(scope="session")
+def real_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The tokenizer of Qwen3-VL as mlx-vlm's processor has it."""
+    from transformers import AutoTokenizer
+
+    from tests.skeleton_bases import write_processor_files
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_processor_files("qwen3_vl", folder)
+    return AutoTokenizer.from_pretrained(str(folder))

@@ -76,7 +76,7 @@ def generate_batch(
             ready.append(answer.row)
         if not answers:
             return
-        for row, ended in _advance([answers[row] for row in ready]):
+        for row, ended in _advance([answers[row] for row in ready]) if ready else ():
             answer = answers.pop(row)
             yield answer.order.key, ended or answer.result()
             decoder.close(row)
@@ -86,26 +86,18 @@ def generate_batch(
 
 
 def _advance(answers: list[_BatchAnswer[RequestT]]) -> list[tuple[DecodingRow, Exception | None]]:
-    """Let every answer choose its next token, in one evaluation; the rows whose answer ended, with the error if any."""
+    """Let every answer choose its next token; the rows whose answer ended, with the error if any.
+
+    The likeliest tokens of all are computed together, since each waiting for the device costs time.
+    """
+    likeliest: list[int] = mx.argmax(mx.stack([answer.row.logits for answer in answers]), axis=-1).tolist()  # type: ignore[assignment]
     ended: list[tuple[DecodingRow, Exception | None]] = []
-    chosen: list[tuple[_BatchAnswer[RequestT], mx.array]] = []
-    for answer in answers:
+    for answer, token in zip(answers, likeliest, strict=True):
         try:
-            if not answer.read_forced():
-                chosen.append((answer, answer.pick()))
-            elif answer.ended:
+            if answer.advance(token):
                 ended.append((answer.row, None))
         except Exception as error:  # noqa: BLE001  it concerns this answer alone
             ended.append((answer.row, error))
-    tokens: list[int] = mx.stack([token for _, token in chosen]).tolist() if chosen else []  # type: ignore[assignment]
-    for (answer, _), token in zip(chosen, tokens, strict=True):
-        try:
-            answer.take(token)
-        except Exception as error:  # noqa: BLE001
-            ended.append((answer.row, error))
-        else:
-            if answer.ended:
-                ended.append((answer.row, None))
     return ended
 
 
@@ -118,50 +110,33 @@ class _BatchAnswer(AnswerInProgress, Generic[RequestT]):
         followed = (order.schema or critique_json_schema()) if order.constrained else None
         sampler = TokenSampler(base, self.row.logits.shape[-1], order.temperature, order.seed, False, followed)
         super().__init__(base, sampler, order.max_tokens, order.on_token)
-        self.order, self.ended = order, False
+        self.order = order
         self._base, self._decoder = base, decoder
         self._reading: list[int] = []
+        self._chosen = False
 
-    def read_forced(self) -> bool:
-        """Note what was read. True if the answer ended, or tokens come next that are forced."""
-        self._append(self._reading, self.row.logits)
-        self._reading = []
-        return self._read([])
+    def advance(self, likeliest: int) -> bool:
+        """Note what was read, and read what comes next, such as the `likeliest` token; True if the answer ended."""
+        self._append_known(self._reading, self.row.logits, chosen=self._chosen)
+        forced = self._forced()
+        self._chosen = not forced
+        self._reading = self._after_forced(forced) if forced else self._after_choice(self._choice(likeliest))
+        if not self._goes_on(self._reading):
+            self._append_known(self._reading, None, chosen=self._chosen)
+            return True
+        self._decoder.feed(self.row, self._reading)
+        self.passes += 1
+        return False
 
-    def pick(self) -> mx.array:
-        """The next token, a scalar int32 array that isn't evaluated yet."""
-        return self._choose.sample(self.row.logits)
-
-    def take(self, token: int) -> None:
-        """Read the chosen token, and those that it forces."""
-        if self._register_choice(token):
-            self._choose.consume([token])
-            self._read([token])
-        else:
-            self.ended = True
-
-    def _read(self, known: list[int]) -> bool:
-        """Read these tokens and the forced ones after them, if any; False if there are none."""
-        run = list(known)
-        while self._goes_on(run) and (forced := self._choose.forced()):
-            more = self._cut(forced, len(run))
-            self._choose.consume(more)
-            run += more
-        if self._goes_on(run):
-            self._reading = run
-            if run:
-                self._decoder.feed(self.row, run)
-                self.passes += 1
-        else:
-            self._append(run, None)
-            self.ended = True
-        return bool(run) or self.ended
+    def _choice(self, likeliest: int) -> int:
+        logits = self.row.logits
+        return self._choose.greedy_token(logits, likeliest) if self._choose.greedy else self._choose.choose(logits)
 
     def result(self) -> Generation:
         """The finished answer. Its times include the work for the rows next to it."""
         ended = time.perf_counter()
-        chances = self.score_recorder.score_probabilities(
+        scores = self.score_recorder.score_distributions(
             self.tokens, lambda index, token: self._decoder.probe(self.row, [(index, token)])[0]
         )
         times = (self._began, self.first_token_time or ended, ended)
-        return finished_generation(self._base, self.order.prompt, self, chances, times)
+        return finished_generation(self._base, self.order.prompt, self, scores, times)
