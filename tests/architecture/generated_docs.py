@@ -1,6 +1,6 @@
-"""The file map in README.md and the list of pages in docs/README.md, made from docstrings and page titles.
+"""The file map in README.md, the list of pages in docs/README.md (both from docstrings and page titles), docs/metal.md.
 
-`python -m tests.architecture.generated_docs` rewrites both. A test compares them with the tree.
+`python -m tests.architecture.generated_docs` rewrites them. A test compares them with the tree.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.architecture.metal_branches import METAL_BRANCHES, PAGE, metal_page
 from tests.git_files import ROOT, tracked_files
 
 # Top-level entries without a docstring. Everything else is described by the docstring of its package or module.
@@ -67,13 +68,17 @@ def _title(page: Path) -> str:
 
 
 def with_generated_parts() -> dict[str, str]:
-    """What README.md and docs/README.md should contain, by path."""
+    """What the pages with generated parts should contain, by path."""
     files = tracked_files()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     for folder in (EXPERIMENTS, DECISIONS):
         index = _replaced(index, folder, page_list(files, folder))
-    return {"README.md": _replaced(readme, "file map", f"```\n{file_map(files)}\n```"), "docs/README.md": index}
+    return {
+        "README.md": _replaced(readme, "file map", f"```\n{file_map(files)}\n```"),
+        "docs/README.md": index,
+        str(PAGE): metal_page(METAL_BRANCHES),
+    }
 
 
 def _replaced(text: str, name: str, content: str) -> str:
@@ -84,7 +89,7 @@ def _replaced(text: str, name: str, content: str) -> str:
 
 
 def main() -> int:
-    """Rewrite both files."""
+    """Rewrite the pages."""
     for path, text in with_generated_parts().items():
         (ROOT / path).write_text(text, encoding="utf-8")
     return 0
