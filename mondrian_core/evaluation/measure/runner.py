@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -104,6 +104,7 @@ class EvaluationRunner:
         champion_trained_on: names of the photographs that the champion was trained on; None when unknown.
         best_trained_on: the same of the best champion, where that is another version.
         digests: of adapter files, by folder, as they are needed.
+        is_lost: True when the answers so far show that no further answer can change the verdict.
     """
 
     model: EvaluationModel
@@ -118,11 +119,15 @@ class EvaluationRunner:
     )  # names of photographs; None: what it was trained on isn't known
     best_trained_on: frozenset[str] | None = frozenset()
     digests: dict[Path | None, str] = field(default_factory=dict)
+    is_lost: Callable[[Sequence[EvaluationOutcome]], bool] = lambda _: False
 
     def answer_all(
         self, subjects: Sequence[EvaluationPhotograph], done: Sequence[EvaluationOutcome]
     ) -> list[EvaluationOutcome]:
-        """Every arm's answer to every photograph; the champion answers only labelled ones it wasn't trained on."""
+        """Every arm's answer to every photograph, or those up to the one after which the verdict `is_lost`.
+
+        The champion answers only labelled photographs that it wasn't trained on.
+        """
         known = {(outcome.photograph, outcome.arm): outcome for outcome in done}
         wanted = [(subject, arm) for subject in subjects for arm in self.adapters if self.may_ask(subject, arm)]
         outcomes = []
@@ -135,6 +140,8 @@ class EvaluationRunner:
             self.listen(
                 StageProgressed(STAGE, count, len(wanted), f"{subject.name}: {arm} {outcome.reason or outcome.status}")
             )
+            if arm == CANDIDATE and self.is_lost(outcomes):
+                break
         return outcomes
 
     def may_ask(self, subject: EvaluationPhotograph, arm: str, *, of_folds: bool = False) -> bool:
