@@ -1,7 +1,7 @@
-"""The file map in README.md, the list of pages in docs/README.md, and what was measured where.
+"""The file map in README.md, the list of pages in docs/README.md, what was measured where, and docs/metal.md.
 
-They are made from docstrings, page titles and comments next to figures. `python -m tests.architecture.generated_docs`
-rewrites them. A test compares them with the tree.
+They are made from docstrings, page titles, comments next to figures and the table of Metal's branches.
+`python -m tests.architecture.generated_docs` rewrites them. A test compares them with the tree.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.architecture.measured_where import measured_table
+from tests.architecture.metal_branches import METAL_BRANCHES, PAGE, metal_page
 from tests.git_files import ROOT, tracked_files
 
 # Top-level entries without a docstring. Everything else is described by the docstring of its package or module.
@@ -81,6 +82,7 @@ def with_generated_parts() -> dict[str, str]:
         "README.md": _replaced(readme, "file map", f"```\n{file_map(files)}\n```"),
         "docs/README.md": index,
         MEASURED_WHERE: _replaced(measured, "measured where", measured_table(files)),
+        str(PAGE): metal_page(METAL_BRANCHES),
     }
 
 
