@@ -16,7 +16,7 @@ from mlx.utils import tree_flatten
 
 from mondrian_core import accelerator_lock, settings
 from mondrian_core.evaluation.measure.mlx_model import MlxModel
-from mondrian_core.models import base_model, cpu_blas
+from mondrian_core.models import base_model, cpu_blas, model_memory
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.inference.decoding import CompiledDecoder, EagerDecoder, make_decoder
 from mondrian_core.prompts import AdvisorPrompt
@@ -24,7 +24,6 @@ from mondrian_core.service_units.installation import supervisor_of_machine
 from mondrian_core.service_units.launchd import Launchd
 from mondrian_core.service_units.systemd import Systemd
 from mondrian_core.settings import Settings
-from mondrian_core.training import memory
 from mondrian_core.training.gradient_step import GradientStep
 
 pytestmark = pytest.mark.mini
@@ -49,7 +48,7 @@ def test_the_device_of_a_mac_is_named() -> None:
 
 @pytest.mark.usefixtures("mac")
 def test_memory_of_a_mac_is_metals_working_set() -> None:
-    assert memory.machine_memory() == WORKING_SET
+    assert model_memory.machine_memory() == WORKING_SET
 
 
 def test_a_step_is_compiled_on_a_gpu(base: BaseVLM, request: pytest.FixtureRequest) -> None:
