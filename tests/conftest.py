@@ -8,8 +8,9 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 # The workers of pytest-xdist use every core already; more BLAS threads wait for each other. Read when a BLAS is loaded.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -18,6 +19,7 @@ import pytest
 from hypothesis import settings
 
 import mondrian_core.models  # noqa: F401  (its fast BLAS must be there before any test module brings mlx)
+from tests.hub_server import HubServer, checkpoint_files
 from tests.legacy_workspace import make_legacy_workspace
 from tests.record_slow_tests import function_of, read_slow_tests
 
@@ -44,6 +46,7 @@ def _set_environment() -> str | None:
     os.environ.update(
         # one lock per test worker: workers must not wait for each other, or for a training on this machine
         MONDRIAN_ACCELERATOR_LOCK=f"{home}/accelerator.lock",
+        MONDRIAN_CACHE=f"{home}/cache",
         PREFECT_HOME=f"{home}/prefect",
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
         DO_NOT_TRACK="1",
@@ -131,6 +134,23 @@ def legacy_workspace_copy(legacy_workspace: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[HubServer, None, None]:
+    """A model hub with one repository, which this process uses, with its cache below `tmp_path`."""
+    from huggingface_hub import constants
+
+    server = HubServer(checkpoint_files())
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("MONDRIAN_CACHE", str(tmp_path / "cache"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
 def real_workspace_copy(tmp_path: Path) -> Path:
     """A writable copy of a real legacy workspace, for the few tests that check its records.
 
@@ -147,3 +167,23 @@ def _writable_copy(source: Path, copy: Path) -> Path:
     for path in [copy, *copy.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
     return copy
+
+
+@pytest.fixture(scope="session")
+def skeleton() -> Callable[..., Path]:
+    """`skeleton(family="qwen2_vl", bits=4)`: the folder of a skeleton (tests/skeleton_bases.py); read-only."""
+    from tests.skeleton_bases import SkeletonShape, skeleton_folder
+
+    return lambda **shape: skeleton_folder(SkeletonShape(**shape))
+
+
+@pytest.fixture(scope="session")
+def real_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The tokenizer of Qwen3-VL as mlx-vlm's processor has it."""
+    from transformers import AutoTokenizer
+
+    from tests.skeleton_bases import write_processor_files
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_processor_files("qwen3_vl", folder)
+    return AutoTokenizer.from_pretrained(str(folder))

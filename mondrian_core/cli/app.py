@@ -23,6 +23,7 @@ COMMANDS: CommandTable = {
         "start": ("start:start_command", "go from an empty folder to your own adapter, step by step"),
         "init": ("workspace:init_command", "create a workspace"),
         "import": ("import_command:import_command", "import photographs from folders, or critiques from files"),
+        "download": ("download:download_command", "download the base model, or complete an interrupted download"),
         "doctor": ("workspace:doctor_command", "check the installation and suggest fixes"),
         "selftest": ("selftest:selftest_command", "check what MLX computes on this machine, and how fast"),
         "backup": ("backup:backup_command", "back up database, photographs and registry to a folder, verified"),

@@ -24,6 +24,7 @@ def report_caveats(measured: GateMeasurements, photographs: Mapping[str, int], r
             _about_folds(measured, recipe),
             _about_rendered(measured, photographs),
             _about_unrecorded(photographs),
+            *_about_fractions(measured),
         )
         if sentence
     )
@@ -59,6 +60,20 @@ def _about_unrecorded(photographs: Mapping[str, int]) -> str:
     if not unknown:
         return ""
     return f"An earlier release measured this and didn't record whether {unknown} of the photographs were rendered."
+
+
+def _about_fractions(measured: GateMeasurements) -> list[str]:
+    """Arms that state fractions where the rubric asks for whole scores."""
+    outcomes = measured.samples.outcomes if measured.samples else ()
+    sentences = []
+    for arm in dict.fromkeys(outcome.arm for outcome in outcomes):
+        read = [outcome.scores.values() for outcome in outcomes if outcome.arm == arm and outcome.readable]
+        fractional = sum(not all(float(score).is_integer() for score in scores) for scores in read)
+        if fractional:
+            sentences.append(
+                f"{fractional} of {len(read)} answers by the {arm} state fractions such as 8.5; these count."
+            )
+    return sentences
 
 
 def photographs_sentence(photographs: Mapping[str, Any], split: str) -> str:

@@ -31,7 +31,14 @@ _KEPT_PREFIXES = 8  # and one more for each adapter in memory, so that changing 
 
 
 class Decoder(Protocol):
-    """The interface of both decoders."""
+    """The interface of both decoders.
+
+    Attributes:
+        builds_ahead: True if building a pass takes so long that it is worth doing while the pass before it runs, with a
+            token that isn't known yet.
+    """
+
+    builds_ahead: bool
 
     def start(self, prompt: EncodedPrompt) -> mx.array:
         """Read the prompt; logits (V,) of the first token of the answer."""
@@ -111,6 +118,8 @@ def _computed_prefix(base: BaseVLM, prompt: EncodedPrompt, length: int) -> list[
 class EagerDecoder:
     """Steps on mlx-vlm's key-value cache."""
 
+    builds_ahead = True
+
     def __init__(self, base: BaseVLM) -> None:
         self._base = base
         self._caches: list[Any] = []
@@ -166,7 +175,7 @@ class EagerDecoder:
         return lm_head_logits(self._base, hidden[0] if every else hidden[:, -1])
 
 
-class _FixedSizeCache:
+class FixedSizeCache:
     """A key-value cache of fixed size; the offset is an array, so that writing can be traced."""
 
     def __init__(self, keys: mx.array, values: mx.array, offset: mx.array) -> None:
@@ -181,6 +190,8 @@ class _FixedSizeCache:
 
 class CompiledDecoder:
     """Steps on buffers of fixed size, compiled once per size and set of adapted modules."""
+
+    builds_ahead = False
 
     def __init__(self, base: BaseVLM) -> None:
         self._base = base
@@ -269,7 +280,7 @@ def _compiled_step(base: BaseVLM, *, every: bool = False) -> Any:
     def step(
         tokens: mx.array, place: mx.array, keys: list[mx.array], values: list[mx.array], changes: list[Any]
     ) -> Any:
-        slots = [_FixedSizeCache(k, v, place[:1]) for k, v in zip(keys, values, strict=True)]
+        slots = [FixedSizeCache(k, v, place[:1]) for k, v in zip(keys, values, strict=True)]
         steps = mx.arange(tokens.shape[0])
         mask = (mx.arange(keys[0].shape[2])[None] <= place[0] + steps[:, None])[None, None]
         positions = mx.broadcast_to(place[1] + steps, (3, 1, tokens.shape[0]))
