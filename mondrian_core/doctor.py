@@ -39,7 +39,7 @@ def run_doctor_checks(settings: Settings, api: str | None = None) -> list[Doctor
     return [
         _machine(),
         _disk(settings),
-        _base(settings),
+        *base_model_checks(settings.base),
         *_database(settings),
         *_prefect(settings, api),
         *_units(settings),
@@ -72,13 +72,40 @@ def _disk(settings: Settings) -> DoctorCheck:
     )
 
 
-def _base(settings: Settings) -> DoctorCheck:
-    from mondrian_core.models.base_model import base_fingerprint
+def base_model_checks(name: str) -> list[DoctorCheck]:
+    """The base model: is it here and complete, and if not, how large is the download. Nothing is downloaded."""
+    from mondrian_core.models.base_download import download_in_progress
+    from mondrian_core.models.base_model import base_fingerprint, is_hub_id
+    from mondrian_core.models.hub_snapshot import find_hub_snapshot
 
     try:
-        return DoctorCheck("base model", True, f"{settings.base} (fingerprint {base_fingerprint(settings.base)[:12]})")
+        return [DoctorCheck("base model", True, f"{name} (fingerprint {base_fingerprint(name)[:12]})")]
     except MondrianError as error:
-        return DoctorCheck("base model", False, error.problem, error.next_step)
+        if not is_hub_id(name):
+            return [DoctorCheck("base model", False, error.problem, error.next_step)]
+        if download_in_progress(name):
+            text = f"{name} is being downloaded by another process"
+            return [DoctorCheck("base model", None, text, "Wait for it; commands that need the base wait too.")]
+        begun = find_hub_snapshot(name).folder is not None
+        check = DoctorCheck("base model", False if begun else None, error.problem, error.next_step)
+        return [check, _download_size(name)]
+
+
+def _download_size(name: str) -> DoctorCheck:
+    """How much is missing, and whether the disk has room for it. Only the hub's list of files is read."""
+    from mondrian_core.models.base_download import KEPT_FREE_BYTES, plan_download, room_for_downloads
+
+    try:
+        plan = plan_download(name)
+    except MondrianError as error:
+        return DoctorCheck("download", None, f"its size is unknown: {error.problem}", error.next_step)
+    place, free = room_for_downloads(name)
+    found = (
+        f"{plan.missing_bytes / 1e9:.1f} of {plan.total_bytes / 1e9:.1f} GB are missing; {free / 1e9:.1f} GB are free "
+        f"at {place}"
+    )
+    enough = free > plan.missing_bytes + KEPT_FREE_BYTES
+    return DoctorCheck("download", enough, found, "Free some space, or set HF_HOME to a folder on another disk.")
 
 
 def _database(settings: Settings) -> list[DoctorCheck]:

@@ -126,6 +126,12 @@ def cross_entropy(raw: mx.array, targets: mx.array) -> mx.array:
     return mx.logsumexp(raw, axis=-1) - mx.take_along_axis(raw, targets[:, None], axis=-1)[:, 0]
 
 
+def most_rows_at_once() -> int:
+    """Rows that a step computes at the same time: a thread per core on the CPU, otherwise 1."""
+    on_cpu = mx.default_device() == mx.Device(mx.cpu)
+    return min(_MOST_THREADS, os.cpu_count() or 1) if on_cpu else 1
+
+
 class GradientStep:
     """Loss and gradient of the rows of one optimizer step, added up in their order.
 
@@ -152,8 +158,8 @@ class GradientStep:
         on_cpu = mx.default_device() == mx.Device(mx.cpu)
         self._base, self.checkpointing = base, checkpointing
         self.compiled = not on_cpu if compiled is None else compiled
-        cores = os.cpu_count() or 1
-        self.threads = 1 if self.compiled or not on_cpu else min(_MOST_THREADS, cores if threads is None else threads)
+        most = most_rows_at_once()
+        self.threads = 1 if self.compiled or not on_cpu else min(_MOST_THREADS, most if threads is None else threads)
         self._native: list[int] = []
         self._pool = ThreadPoolExecutor(self.threads, initializer=self._enter) if self.threads > 1 else None
         self._lock = threading.Lock()
