@@ -14,8 +14,9 @@ from deployments.bootstrap import OnMessage, bring_up
 from deployments.prefect_instance import DEFAULT_PORT, PrefectInstance, set_prefect_home
 from mondrian_core import service_units
 from mondrian_core.cli.options import CommandOptions, WholeNumber, settings_from_options
-from mondrian_core.cli.terminal_output import print_result
+from mondrian_core.cli.terminal_output import print_result, show_progress
 from mondrian_core.errors import Broken
+from mondrian_core.models.base_download import fetch_base
 from mondrian_core.prefect_server import auth_string_path, read_join_record
 from mondrian_core.settings import Settings
 
@@ -47,6 +48,9 @@ def up_command(*, options: UpOptions = UpOptions()) -> int:
     """Start Prefect's server, a worker, the deployments and the service, and leave them running."""
     settings = settings_from_options(options)
     set_prefect_home(settings)
+    if not options.no_service and "serving" in settings.roles:
+        with show_progress(options.json) as listen:
+            fetch_base(settings.base, listen)
     progress = progress_printer(as_json=options.json)
     with_units = start_installed_units(settings, progress)
     try:

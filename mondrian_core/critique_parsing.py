@@ -17,6 +17,7 @@ from mondrian_core.rubric import (
     Assessment,
     Critique,
     dump_canonical_json,
+    has_visible_character,
     mean_score,
 )
 
@@ -75,7 +76,8 @@ def parse_critique_strict(text: str) -> Critique:
     """Parse an answer that is exactly the canonical object.
 
     Accepts white space around the object, and unnecessary escapes (earlier adapters were trained on them). Rejects a
-    fence, a missing or extra key, a key out of order, a score that isn't a number in 0-10, an empty comment, and a
+    fence, a missing or extra key, a key out of order, a score that isn't a number in 0-10, a comment without a visible
+    character, and a
     grade that isn't a plain number ("7.0/10") or differs from the mean by more than `GRADE_TOLERANCE`.
 
     Raises:
@@ -319,7 +321,7 @@ def _assessment(name: str, entry: Any) -> Assessment:
     if not MIN_SCORE <= score <= MAX_SCORE:
         raise CritiqueParseError("score_out_of_range", f"{name}: {score}")
     comment = entry.get("comment")
-    if not isinstance(comment, str) or not comment.strip():
+    if not isinstance(comment, str) or not has_visible_character(comment):
         raise CritiqueParseError("no_comment", name)
     recommendation = entry.get("recommendation")
     return Assessment(score, comment, recommendation if isinstance(recommendation, str) and recommendation else None)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mondrian_core.advisors import counts_of_advisor, describe_counts, workspace_tally
+from mondrian_core.base_checks import DoctorCheck, base_model_checks
 from mondrian_core.errors import MondrianError
 from mondrian_core.next_steps import AdvisorCounts, add_advisor_step, next_step_for
 from mondrian_core.ports import port_owner
@@ -20,26 +20,12 @@ POOL = "apple-silicon"
 MIN_FREE_BYTES = 2_000_000_000
 
 
-@dataclass(frozen=True)
-class DoctorCheck:
-    """The result of one check. `ok` is None when it is unknown, or optional and absent."""
-
-    name: str
-    ok: bool | None
-    finding: str
-    next_step: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-
 def run_doctor_checks(settings: Settings, api: str | None = None) -> list[DoctorCheck]:
     """All checks, in the order in which the commands need them."""
     return [
         _machine(),
         _disk(settings),
-        _base(settings),
+        *base_model_checks(settings.base, settings.adapter_cache_bytes),
         *_database(settings),
         *_prefect(settings, api),
         *_units(settings),
@@ -70,15 +56,6 @@ def _disk(settings: Settings) -> DoctorCheck:
         f"{free / 1e9:.1f} GB free at {place}",
         "Free some space: training and datasets need at least 2 GB.",
     )
-
-
-def _base(settings: Settings) -> DoctorCheck:
-    from mondrian_core.models.base_model import base_fingerprint
-
-    try:
-        return DoctorCheck("base model", True, f"{settings.base} (fingerprint {base_fingerprint(settings.base)[:12]})")
-    except MondrianError as error:
-        return DoctorCheck("base model", False, error.problem, error.next_step)
 
 
 def _database(settings: Settings) -> list[DoctorCheck]:

@@ -7,7 +7,7 @@
     │   └── GateFailed, AdapterNotLoadable
     ├── BadInput                       2   wrong usage or bad input
     │   ├── NoWorkspace, NoDatabase, UnknownAdvisor, BadPhotograph, BadRecipe
-    │   ├── BadAdapter, UnknownVersion, BaseModelUnavailable
+    │   ├── BadAdapter, UnknownVersion, BaseModelUnavailable, NotEnoughMemory
     └── Broken                         3   internal error
         ├── DiskFull, DatabaseBusy, DatabaseRefused, DatabaseReplaced, RegistryBusy, AcceleratorBusy, TrainingDiverged,
         │   ModelProcessDied, PrefectUnavailable, PortInUse, AnswerUnparsable
@@ -157,6 +157,10 @@ class UnknownVersion(BadInput):
 
 class BaseModelUnavailable(BadInput):
     """The base model can't be loaded."""
+
+
+class NotEnoughMemory(BadInput):
+    """A training or a base would take more memory than this machine has for it."""
 
 
 class Broken(MondrianError):

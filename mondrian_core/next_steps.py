@@ -45,6 +45,11 @@ def quoted_command(*words: str) -> str:
     return f"`{shlex.join(('mondrian', *words))}`"
 
 
+def base_download_command(base_model: str) -> str:
+    """The command that downloads a base model, or completes an interrupted download."""
+    return quoted_command("download", "--base-model", base_model)
+
+
 def add_advisor_step(wanted: str = EXAMPLE_NAME) -> str:
     """What to do without an advisor, or to add `wanted`."""
     return f"Add an advisor: {quoted_command('advisors', 'add', wanted)}. The guided way: {START_COMMAND}."

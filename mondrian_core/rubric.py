@@ -37,6 +37,16 @@ MAX_ANSWER_TOKENS = 2048
 MAX_COMMENT_CHARACTERS = 600
 
 
+# A comment needs one character outside of this class: neither white space, nor a control character, nor one that
+# Unicode displays as nothing (Default_Ignorable_Code_Point of the basic plane, and the empty Braille pattern). The
+# grammar and every reader of comments use this one pattern, so neither accepts what the other refuses.
+_INVISIBLE_RANGES = (
+    "\x00- \x7f-\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f"
+    "\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+)
+VISIBLE_CHARACTER = f"[^{_INVISIBLE_RANGES}]"
+
+
 DIMENSION_TITLES: dict[str, str] = {
     "composition": "Composition",
     "lighting": "Lighting",
@@ -102,6 +112,11 @@ def int_if_whole(score: float) -> int | float:
     return int(score) if float(score).is_integer() else float(score)
 
 
+def has_visible_character(text: str) -> bool:
+    """False for a text that a person sees nothing of: spaces, control characters, zero-width characters."""
+    return _VISIBLE.search(text) is not None
+
+
 def round_score(score: float) -> int:
     """Round half up and clip to 0-10; training targets have whole scores."""
     return min(MAX_SCORE, max(MIN_SCORE, math.floor(score + 0.5)))
@@ -160,6 +175,18 @@ def _number_span(text: str, key: str) -> tuple[int, int] | None:
     return number.span() if number else None
 
 
+def grade_of_unfinished_answer(answer: str) -> str | None:
+    """The grade that an answer must end with, as soon as it states all scores; None before.
+
+    Args:
+        answer: the beginning of an answer in the spelling of `canonical_answer`.
+    """
+    spans = answer_spans(answer).scores
+    if len(spans) < len(DIMENSIONS) or any(end == len(answer) for _, end in spans.values()):
+        return None  # a number at the end may go on: "1" becomes "10"
+    return grade_from_scores({name: float(answer[start:end]) for name, (start, end) in spans.items()})
+
+
 def dump_canonical_json(value: Any) -> str:
     """JSON in raw UTF-8, with escapes only where needed (and for DEL, which the grammar forbids).
 
@@ -184,13 +211,22 @@ def overlong_comments(comments: Mapping[str, str]) -> str:
     return f"{', '.join(over)} of at most {MAX_COMMENT_CHARACTERS} characters" if over else ""
 
 
-def critique_json_schema() -> dict[str, Any]:
-    """JSON schema of the canonical answer (scores are integers 0-10), for constrained decoding and the API."""
+def critique_json_schema(grade: str | None = None) -> dict[str, Any]:
+    """JSON schema of the canonical answer (scores are integers 0-10), for constrained decoding and the API.
+
+    Args:
+        grade: the only overall grade that is allowed; None: any from 0.0 to 10.0.
+    """
     assessment = {
         "type": "object",
         "properties": {
             "score": {"type": "integer", "minimum": MIN_SCORE, "maximum": MAX_SCORE},
-            "comment": {"type": "string", "pattern": _NOT_BLANK, "minLength": 1, "maxLength": MAX_COMMENT_CHARACTERS},
+            "comment": {
+                "type": "string",
+                "pattern": VISIBLE_CHARACTER,
+                "minLength": 1,
+                "maxLength": MAX_COMMENT_CHARACTERS,
+            },
         },
         "required": ["score", "comment"],
         "additionalProperties": False,
@@ -204,14 +240,14 @@ def critique_json_schema() -> dict[str, Any]:
                 "required": list(DIMENSIONS),
                 "additionalProperties": False,
             },
-            "overall_grade": {"type": "string", "pattern": r"^(10\.0|[0-9]\.[0-9])$"},
+            "overall_grade": {"type": "string", **({"pattern": _GRADE} if grade is None else {"const": grade})},
         },
         "required": ["dimensional_analysis", "overall_grade"],
         "additionalProperties": False,
     }
 
 
-# The parsers reject a comment of white space (as Python defines it), so the grammar must not generate one.
-_NOT_BLANK = "[^" + "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + "]"
 _DIGITS = re.compile(r"[0-9]+(\.[0-9]+)?")
+_GRADE = r"^(10\.0|[0-9]\.[0-9])$"
+_VISIBLE = re.compile(VISIBLE_CHARACTER)
 _MUST_BE_ESCAPED = re.compile("[\x7f\ud800-\udfff]")

@@ -87,6 +87,7 @@ class Settings(BaseSettings):
         default=None, pattern=r"^https?://\S+$", validation_alias=_env("MONDRIAN_SERVICE_URL")
     )
     accelerator_lock: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_ACCELERATOR_LOCK"))
+    memory_gb: float | None = Field(default=None, gt=0, validation_alias=_env("MONDRIAN_MEMORY_GB"))
     growth_step: int = Field(default=10, ge=1, le=1_000_000, validation_alias=_env("MONDRIAN_GROWTH_STEP"))
     notifications: str = Field(
         default=DESKTOP_NOTIFICATIONS,

@@ -32,6 +32,7 @@ from mondrian_core.shared_training import (
     require_shared_folder,
 )
 from mondrian_core.stages import DatasetSummary, StageContext, TrainSummary, read_stage_summary
+from tasks.reporting import log_listener
 from tasks.retrain import current_flow_run
 from tasks.train import publish_training_page, train_task
 
@@ -61,11 +62,13 @@ def train_elsewhere_task(context_file: Path) -> TrainSummary:
     Raises:
         Broken: the training failed, was canceled, or lost its machine too often.
     """
-    from mondrian_core.models.base_model import base_fingerprint  # loads MLX
+    from mondrian_core.models.base_download import fetch_base
+    from mondrian_core.models.base_model import base_fingerprint
 
     context, shared = StageContext.load(context_file), require_shared_folder(Settings().shared)
     storage = context.shared_storage()
     assert storage is not None
+    fetch_base(context.base_model, log_listener())
     request = TrainingRequest(
         context.advisor,
         context.run,

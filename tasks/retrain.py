@@ -106,4 +106,4 @@ def require_changed_run_inputs(context_file: Path) -> None:
     Raises:
         NothingNewToTrain: names the version that was trained on the same inputs.
     """
-    stages.require_changed_inputs(StageContext.load(context_file))
+    stages.require_changed_inputs(StageContext.load(context_file), log_listener())

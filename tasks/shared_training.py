@@ -25,6 +25,7 @@ from mondrian_core.shared_training import (
 from mondrian_core.stages import StageContext, TrainSummary
 from tasks.handover import RENEW_SECONDS
 from tasks.processes import child_processes, stop_process
+from tasks.reporting import log_listener
 from tasks.run_context import CONTEXT_FILE
 from tasks.train import train_task
 
@@ -56,8 +57,10 @@ def train_shared(settings: Settings, name: str) -> TrainSummary:
 
 def _fetch_context(settings: Settings, request: TrainingRequest) -> Path:
     """Bring the run into this workspace; gives the file with its context, which has this machine's paths."""
+    from mondrian_core.models.base_download import fetch_base
     from mondrian_core.models.base_model import base_fingerprint  # loads MLX
 
+    fetch_base(settings.base, log_listener())
     if base_fingerprint(settings.base) != request.base:
         raise BadInput(
             f"The base model of this machine, {settings.base}, is not the one that '{request.advisor}' is trained on.",

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import settings
 
 import mondrian_core.models  # noqa: F401  (its fast BLAS must be there before any test module brings mlx)
+from tests.hub_server import HubServer, checkpoint_files
 from tests.legacy_workspace import make_legacy_workspace
 from tests.record_slow_tests import function_of, read_slow_tests
 from tests.skeleton_bases import SkeletonShape
@@ -46,6 +47,7 @@ def _set_environment() -> str | None:
     os.environ.update(
         # one lock per test worker: workers must not wait for each other, or for a training on this machine
         MONDRIAN_ACCELERATOR_LOCK=f"{home}/accelerator.lock",
+        MONDRIAN_CACHE=f"{home}/cache",
         PREFECT_HOME=f"{home}/prefect",
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
         DO_NOT_TRACK="1",
@@ -135,6 +137,23 @@ def legacy_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def legacy_workspace_copy(legacy_workspace: Path, tmp_path: Path) -> Path:
     """A writable copy of the legacy workspace: ten usable critiques, sixteen unusable records."""
     return _writable_copy(legacy_workspace, tmp_path / "legacy")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[HubServer, None, None]:
+    """A model hub with one repository, which this process uses, with its cache below `tmp_path`."""
+    from huggingface_hub import constants
+
+    server = HubServer(checkpoint_files())
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("MONDRIAN_CACHE", str(tmp_path / "cache"))
+    yield server
+    server.close()
 
 
 @pytest.fixture

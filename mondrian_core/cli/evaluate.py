@@ -153,8 +153,11 @@ def _handle_preferences(options: EvaluateOptions, samples: Path) -> None:
             samples, preference.load_preference_choices(load_evaluation_samples(samples), options.choices)
         )
     if options.judge:
+        from mondrian_core.models.base_download import fetch_base
         from mondrian_core.models.base_model import load_base
 
+        with show_progress(options.json) as listen:
+            fetch_base(options.judge, listen)
         measured = load_evaluation_samples(samples)
         with accelerator_lock.exclusive_work("judge of critiques", lambda text: print(text, file=sys.stderr)):
             ask = make_model_judge(load_base(options.judge), options.judge, measured.identity.get("base"))

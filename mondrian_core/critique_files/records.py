@@ -16,7 +16,14 @@ from datetime import datetime
 from typing import Any, TypeGuard
 
 from mondrian_core.critique_parsing import parse_score
-from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, grade_from_scores, int_if_whole
+from mondrian_core.rubric import (
+    DIMENSIONS,
+    MAX_SCORE,
+    MIN_SCORE,
+    grade_from_scores,
+    has_visible_character,
+    int_if_whole,
+)
 from mondrian_core.store import DimensionalProfile
 from mondrian_core.store.cells import normalized_timestamp
 
@@ -162,7 +169,7 @@ def record_from_profile(profile: DimensionalProfile) -> CritiqueRecord | None:
     scores: dict[str, Any] = {name: profile.scores.get(name) for name in DIMENSIONS}
     comments = {name: profile.comments.get(name) or "" for name in DIMENSIONS}
     read = {name: float(score) for name, score in scores.items() if _is_score(score)}
-    if len(read) < len(DIMENSIONS) or not all(comment.strip() for comment in comments.values()):
+    if len(read) < len(DIMENSIONS) or not all(map(has_visible_character, comments.values())):
         return None
     return CritiqueRecord(
         photograph=profile.image_path,
@@ -254,7 +261,7 @@ def _scores(values: Mapping[str, Any], problems: list[str]) -> dict[str, float]:
 
 def _comments(values: Mapping[str, Any], problems: list[str]) -> dict[str, str]:
     comments = {name: _text(values.get(f"{name}_comment"), name, problems) for name in DIMENSIONS}
-    if missing := [name for name, comment in comments.items() if not comment.strip()]:
+    if missing := [name for name, comment in comments.items() if not has_visible_character(comment)]:
         problems.append(f"no comment on {_listed(missing)}")
     return comments
 

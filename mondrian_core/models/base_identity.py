@@ -16,6 +16,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from mondrian_core.models.remembered_digests import FileStats, file_stats, remembered_digest
 from mondrian_core.portable_paths import base_model_name
 
 CHAT_TEMPLATE = "chat template"
@@ -96,34 +97,24 @@ class BaseIdentity:
         return [template if name == CHAT_TEMPLATE else name for name in names]
 
 
-def load_base_identity(folder: Path) -> BaseIdentity:
-    """The identity of the base in a folder; its files may be links, as in the hub's cache."""
+def load_base_identity(folder: Path, *, fresh: bool = False) -> BaseIdentity:
+    """The identity of the base in a folder; its files may be links, as in the hub's cache.
+
+    Args:
+        folder: the base's folder.
+        fresh: hash the weights, even if the digest of these files is remembered (see `remembered_digest`).
+    """
     return BaseIdentity(
-        weights_digest(folder), *_settings_of(_file_stats(folder, (*CHAT_TEMPLATE_FILES, *SETTINGS_FILES)))
+        weights_digest(folder, fresh=fresh), *_settings_of(file_stats(folder, (*CHAT_TEMPLATE_FILES, *SETTINGS_FILES)))
     )
 
 
-def weights_digest(folder: Path) -> str:
-    """SHA-256 over config.json and the sorted safetensors (names and bytes), hexadecimal."""
+def weights_digest(folder: Path, *, fresh: bool = False) -> str:
+    """SHA-256 over config.json and the sorted safetensors (names and bytes), hexadecimal; `fresh`: hash them now."""
     names = sorted(path.name for path in folder.glob("*.safetensors"))
-    return _digest(_file_stats(folder, ("config.json", *names)))
+    return remembered_digest(file_stats(folder, ("config.json", *names)), _digest, fresh=fresh)
 
 
-FileStats = tuple[tuple[str, int, int, int], ...]
-
-
-def _file_stats(folder: Path, names: tuple[str, ...]) -> FileStats:
-    """(path, size, inode, time of change) of the files that are there: a changed file is another key of the caches."""
-    found = []
-    for name in dict.fromkeys(names):
-        path = folder / name
-        if path.is_file():
-            seen = path.stat()
-            found.append((str(path), seen.st_size, seen.st_ino, seen.st_mtime_ns))
-    return tuple(found)
-
-
-@lru_cache(maxsize=8)
 def _digest(facts: FileStats) -> str:
     digest = hashlib.sha256()
     for path, size, *_ in facts:

@@ -12,7 +12,10 @@ from typing import Any
 
 from mondrian_core.errors import BaseModelUnavailable
 from mondrian_core.models.base_identity import BaseIdentity, load_base_identity
+from mondrian_core.models.checkpoint_files import CONFIGURATION, find_file_problems, problems_as_text
 from mondrian_core.models.family import FAMILIES, Family, find_family
+from mondrian_core.models.hub_snapshot import find_hub_snapshot
+from mondrian_core.next_steps import base_download_command
 from mondrian_core.settings import MINI_BASE_MODEL
 
 # Bundled with the package; found by its path, because the package `mini` is a layer above this one.
@@ -92,61 +95,73 @@ def device_name() -> str:
     return f"{info.get('device_name', 'GPU')} (Metal)" if mx.metal.is_available() else "GPU"
 
 
+def is_hub_id(name: str) -> bool:
+    """True for a name that can only be a model of the hub, such as owner/name."""
+    folder = Path(name).expanduser()
+    if name == MINI_BASE_MODEL or folder.is_dir() or folder.is_absolute() or name.startswith((".", "~")):
+        return False
+    return name.count("/") == 1
+
+
 def resolve_base_path(name: str) -> Path:
-    """The folder of a base model: "mini", a folder, or a hub id, whose snapshot is downloaded if necessary.
+    """The folder of a base model that is on this machine: "mini", a folder, or a hub id. Nothing is downloaded.
 
     Raises:
-        BaseModelUnavailable: there is no such folder, or the download failed.
+        BaseModelUnavailable: there is no such base here, files are missing or damaged, or it is of another family.
     """
     if name == MINI_BASE_MODEL:
-        return _checked_checkpoint(MINI_WEIGHTS, name)
+        return MINI_WEIGHTS
+    if is_hub_id(name):
+        return require_known_family(_complete_snapshot(name), name)
     folder = Path(name).expanduser()
-    if folder.is_dir():
-        return _checked_checkpoint(folder.resolve(), name)
-    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+    if not folder.is_dir():
         raise BaseModelUnavailable(
             f"The base model {name} doesn't exist.",
             "Check --base-model or MONDRIAN_BASE_MODEL: 'mini', a folder, or a hub id such as owner/name.",
         )
-    return _checked_checkpoint(_snapshot(name), name)
+    return _complete_folder(require_known_family(folder.resolve(), name), name)
 
 
 def local_base_path(name: str) -> Path | None:
-    """The folder of a base that is on this machine; nothing is downloaded."""
-    if name == MINI_BASE_MODEL:
-        return MINI_WEIGHTS
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-        try:
-            folder = Path(snapshot_download(name, local_files_only=True))
-        except (LocalEntryNotFoundError, HFValidationError, OSError):
-            return None
-    return folder if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")) else None
-
-
-def _snapshot(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    wanted = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
+    """The folder of a base that is on this machine and complete; nothing is downloaded."""
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
-    except Exception:  # noqa: BLE001  the hub's client has many classes of errors for a missing snapshot
-        pass
-    try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
-    except Exception as error:
+        return resolve_base_path(name)
+    except BaseModelUnavailable:
+        return None
+
+
+def _complete_snapshot(name: str) -> Path:
+    found = find_hub_snapshot(name)
+    if found.folder is None:
         raise BaseModelUnavailable(
-            f"The base model {name} isn't on this machine and can't be downloaded ({type(error).__name__}).",
-            "Check the name and the network, or use the bundled one: MONDRIAN_BASE_MODEL=mini.",
-        ) from error
+            f"The base model {name} isn't on this machine.", f"Download it: {base_download_command(name)}."
+        )
+    if found.problems:
+        raise BaseModelUnavailable(
+            f"The base model {name} is incomplete on this machine: {problems_as_text(found.problems)}.",
+            f"Complete it: {base_download_command(name)} downloads only what is missing.",
+        )
+    return found.folder
 
 
-def _checked_checkpoint(folder: Path, name: str) -> Path:
+def _complete_folder(folder: Path, name: str) -> Path:
+    problems = find_file_problems(folder)
+    if not problems:
+        return folder
+    step = "Copy these files again from where the checkpoint came from."
+    if any(problem.is_pointer for problem in problems):
+        step = "Run `git lfs install` and `git lfs pull` in that folder."
+    raise BaseModelUnavailable(f"The base model {name} can't be used: in {folder} {problems_as_text(problems)}.", step)
+
+
+def require_known_family(folder: Path, name: str) -> Path:
+    """The folder, if its config.json is of a supported family.
+
+    Raises:
+        BaseModelUnavailable: it isn't, or can't be read.
+    """
     try:
-        configuration = json.loads((folder / "config.json").read_text())
+        configuration = json.loads((folder / CONFIGURATION).read_text())
         kind = configuration.get("model_type")
     except (OSError, ValueError, AttributeError) as error:
         raise BaseModelUnavailable(
@@ -158,16 +173,7 @@ def _checked_checkpoint(folder: Path, name: str) -> Path:
             f"The base model {name} is a '{kind}', not one of {', '.join(each.model_type for each in FAMILIES)}.",
             f"Use a checkpoint of {' or '.join(each.name for each in FAMILIES)}.",
         )
-    if not _weights(folder):
-        raise BaseModelUnavailable(
-            f"The base model {name} has no weights (*.safetensors) in {folder}.",
-            "Download the checkpoint again; it seems incomplete.",
-        )
     return folder
-
-
-def _weights(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.safetensors"))
 
 
 def base_fingerprint(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mondrian_core.models.base_model import load_base
+from mondrian_core.models.base_model import BaseVLM, load_base
 from mondrian_core.models.prompt_encoding import answer_token_ids, count_text_and_image_tokens
 
 if TYPE_CHECKING:
@@ -15,15 +15,20 @@ TokenCounter = Callable[[list[dict[str, Any]], "Image.Image", str], tuple[int, i
 
 
 def make_token_counter(name: str) -> TokenCounter:
-    """A function of (messages, photograph, answer) to the number of tokens of text, photograph and answer.
-
-    The answer's count includes the end token. In a family whose image tokens follow the photograph's size, each size is
-    processed once.
+    """As `token_counter_of`, for the base of this name.
 
     Raises:
         BaseModelUnavailable: there is no such base.
     """
-    base = load_base(name, weights=False)
+    return token_counter_of(load_base(name, weights=False))
+
+
+def token_counter_of(base: BaseVLM) -> TokenCounter:
+    """A function of (messages, photograph, answer) to the number of tokens of text, photograph and answer.
+
+    The answer's count includes the end token. In a family whose image tokens follow the photograph's size, each size is
+    processed once. The base needs no weights.
+    """
     known: dict[tuple[str, tuple[int, int]], tuple[int, int]] = {}
 
     def count(messages: list[dict[str, Any]], image: Image.Image, answer: str) -> tuple[int, int, int]:

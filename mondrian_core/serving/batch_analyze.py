@@ -206,7 +206,7 @@ def open_job_runner(
             lora_path or (str(settings.lora_adapter_dir) if settings.lora_adapter_dir else None), registry
         )
         listen(StageStarted("analyze", None, f"loading {settings.base}"))
-        engine = engine or _local_engine(settings)
+        engine = engine or _local_engine(settings, listen)
         yield JobRunner(
             store=store,
             root=root,
@@ -242,9 +242,11 @@ def _is_photograph(path: Path, folder: Path) -> bool:
     return path.suffix.lower() in PHOTOGRAPH_SUFFIXES and not hidden and path.is_file()
 
 
-def _local_engine(settings: Settings) -> Engine:
+def _local_engine(settings: Settings, listen: EventListener) -> Engine:
+    from mondrian_core.models.base_download import fetch_base
     from mondrian_core.serving.engine.local_engine import LocalEngine
 
+    fetch_base(settings.base, listen)
     return LocalEngine(settings.base, adapter_cache_bytes=settings.adapter_cache_bytes)
 
 

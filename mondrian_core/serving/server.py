@@ -13,6 +13,7 @@ from pathlib import Path
 from mondrian_core.errors import AdapterNotLoadable, BadInput, PortInUse
 from mondrian_core.events import EventListener, StageNotice
 from mondrian_core.files import make_private_folder, restrict_to_owner
+from mondrian_core.models.base_download import fetch_base
 from mondrian_core.pixel_files import PixelFileCache
 from mondrian_core.ports import port_owner
 from mondrian_core.registry import Registry
@@ -108,6 +109,8 @@ def run_server(settings: Settings, options: ServerOptions, *, ready: Callable[[i
     listen = json_log.json_log_listener(settings.log_level, quiet=options.quiet)
     for sentence in startup_notices(policy, options.model_mode, _explicit_analysis_mode(settings)):
         listen(StageNotice("serve", sentence))
+    if options.command is None:
+        fetch_base(settings.base, listen)  # the model process has a deadline
     with (
         listening_socket(options.host, options.port) as listening,
         Store(settings.database) as store,

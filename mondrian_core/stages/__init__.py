@@ -89,18 +89,18 @@ STAGES: Mapping[str, Callable[..., StageSummary]] = {
 STANDALONE_STAGES: Mapping[str, Callable[..., StageSummary]] = {"index": index_stage, "synthesize": synthesize_stage}
 
 
-def check_run_prerequisites(context: StageContext) -> None:
-    """Check what a run needs, before it creates a folder or spends minutes on its first stages.
+def check_run_prerequisites(context: StageContext, listen: EventListener = ignore_events) -> None:
+    """Check what a run needs, before it creates a folder or spends minutes on its first stages; fetch its base model.
 
     Raises:
         UnknownAdvisor, NoDatabase, BaseModelUnavailable: each names the next step.
         BadInput: the registry can only be read.
     """
-    from mondrian_core.models.base_model import resolve_base_path
+    from mondrian_core.models.base_download import fetch_base
 
     context.registry.require_writable()
     context.advisor_prompt()
-    resolve_base_path(context.base_model)
+    fetch_base(context.base_model, listen)
 
 
 def retrain_adapter(
@@ -123,7 +123,7 @@ def retrain_adapter(
     Raises:
         NothingNewToTrain: without `force`, when a version was trained on the same inputs.
     """
-    check_run_prerequisites(context)
+    check_run_prerequisites(context, listen)
     context.save(context.run_folder / "context.json")
     began = time.monotonic()
     already_built = resume and (context.run_folder / "dataset.json").is_file()
@@ -135,7 +135,7 @@ def retrain_adapter(
             if name == "link":
                 context = choose_recipe_by_size(context, listen) if suit else context
                 if not (force or resume):
-                    require_changed_inputs(context)
+                    require_changed_inputs(context, listen)
     outcome = read_stage_summary(context, "promote", PromoteSummary)
     listen(StageFinished("retrain", {"seconds": round(time.monotonic() - began, 1), **outcome.as_dict()}))
     return outcome

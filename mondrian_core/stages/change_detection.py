@@ -12,6 +12,7 @@ from filelock import FileLock
 from mondrian_core.errors import NothingNewToTrain, NothingToDo
 from mondrian_core.events import EventListener, StageNotice, ignore_events
 from mondrian_core.files import read_json
+from mondrian_core.models.base_download import fetch_base
 from mondrian_core.prompts import prompt_digest
 from mondrian_core.recipe_choice import choose_recipe_for
 from mondrian_core.recipes import with_training_overrides
@@ -43,7 +44,7 @@ def retraining_lock(context: StageContext) -> FileLock:
     return retraining_lock_of(context.root, context.advisor)
 
 
-def require_changed_inputs(context: StageContext) -> None:
+def require_changed_inputs(context: StageContext, listen: EventListener = ignore_events) -> None:
     """Refuse a retraining that would only repeat one whose version is in the registry.
 
     A change is a critique added, removed or edited, or another base, recipe (including its seed), prompt, code or
@@ -56,6 +57,8 @@ def require_changed_inputs(context: StageContext) -> None:
     for version in context.registry.versions(context.advisor):
         if version.state != "quarantined":  # its files are damaged, so training again is worthwhile
             known |= dict.fromkeys(version.training_inputs, version.version)
+    if known:
+        fetch_base(context.base_model, listen)
     if known and (version_name := known.get(str(training_inputs_digest(context)))) is not None:
         raise NothingNewToTrain(context.advisor, version_name)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mondrian_core.errors import BaseModelUnavailable, NothingToDo
 from mondrian_core.events import EventListener, StageNotice, StageStarted, ignore_events
 from mondrian_core.files import read_json, write_json
+from mondrian_core.models.base_download import fetch_base
 from mondrian_core.shared_storage import fetch_dataset
 from mondrian_core.stages.change_detection import training_inputs_digest
 from mondrian_core.stages.context import INPUTS_FILE, StageContext
@@ -53,6 +54,7 @@ def dataset_stage(context: StageContext, listen: EventListener = ignore_events) 
     )
     context.datasets.add(built)
     if context.shared_storage() is not None:
+        fetch_base(context.base_model, listen)
         inputs = {"advisor": asdict(advisor), "training_inputs": training_inputs_digest(context)}
         write_json(context.run_folder / INPUTS_FILE, inputs)
     sheet = built.path / "contact_sheet.png"

@@ -100,13 +100,13 @@ def _restore(storage: SharedStorage, context: StageContext, listen: EventListene
 
 @on_accelerator
 def estimate_stage(context: StageContext, listen: EventListener = ignore_events) -> dict[str, Any]:
-    """Estimate a training from one probed step: rows, tokens, steps, seconds and bytes. Nothing is trained."""
+    """Estimate a training from a probe of a few layers: rows, tokens, steps, seconds and bytes. Nothing is trained."""
     from mondrian_core.models.base_model import load_base
     from mondrian_core.stages import training_data
     from mondrian_core.training.training_estimate import estimate_training
 
     selected = training_data.select_training_data(open_run_dataset(context), context.recipe)
-    base = load_base(context.base_model)
+    base = load_base(context.base_model, weights=False)  # the probe reads what it computes with
     estimate = estimate_training(
         base, selected.rows, selected.selection_rows, context.recipe.train, listen, selected.pairs
     )

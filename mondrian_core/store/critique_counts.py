@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE
+from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, has_visible_character
 from mondrian_core.store.photographs import path_below_source
 from mondrian_core.store.records import DimensionalProfile
 
@@ -13,7 +13,8 @@ from mondrian_core.store.records import DimensionalProfile
 def is_complete_critique(profile: DimensionalProfile) -> bool:
     """True for a critique by a person with a score and a comment in every dimension."""
     return profile.origin == "human" and all(
-        _is_score(profile.scores.get(name)) and (profile.comments.get(name) or "").strip() for name in DIMENSIONS
+        _is_score(profile.scores.get(name)) and has_visible_character(profile.comments.get(name) or "")
+        for name in DIMENSIONS
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
 from mondrian_core.errors import BadInput, NegativeOutcome
-from mondrian_core.rubric import DIMENSIONS, Critique, canonical_answer
+from mondrian_core.rubric import DIMENSIONS, Critique, canonical_answer, has_visible_character
 from mondrian_core.store import Cells, Store, utc_timestamp
 
 WAITING, ACCEPTED, CORRECTED, DISCARDED = "waiting", "accepted", "corrected", "discarded"
@@ -219,7 +219,7 @@ class DraftStore:
 
 
 def _require_complete(critique: Critique) -> None:
-    empty = [name for name in DIMENSIONS if not critique.assessments[name].comment.strip()]
+    empty = [name for name in DIMENSIONS if not has_visible_character(critique.assessments[name].comment)]
     wrong = [name for name in DIMENSIONS if not 0 <= critique.assessments[name].score <= 10]
     if empty or wrong:
         what = f"no comment on {', '.join(empty)}" if empty else f"a score outside 0-10 for {', '.join(wrong)}"

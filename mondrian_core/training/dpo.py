@@ -71,6 +71,11 @@ class PreferenceExample:
         """Tokens that the language model reads; the last one of each answer is only predicted."""
         return len(self.prompt.ids) + len(self.chosen) + len(self.rejected) - 2
 
+    @property
+    def answer_tokens(self) -> int:
+        """A, of both answers."""
+        return len(self.chosen) + len(self.rejected)
+
 
 def encode_preference_pairs(
     base: BaseVLM,

@@ -55,6 +55,11 @@ class TrainingExample:
         return len(self.prompt.ids) + len(self.answer) - 1
 
     @property
+    def answer_tokens(self) -> int:
+        """A."""
+        return len(self.answer)
+
+    @property
     def weight(self) -> float:
         """Sum of the token weights."""
         return float(self.weights.sum() + (self.soft.weights.sum() if self.soft else 0.0))

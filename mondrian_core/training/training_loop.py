@@ -19,6 +19,7 @@ from mondrian_core.errors import BadInput, TrainingDiverged
 from mondrian_core.events import CheckpointSaved, EventListener, StageNotice, StageProgressed
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.lora import lora_layers
+from mondrian_core.models.model_memory import loaded_model_size
 from mondrian_core.training import loss_curve
 from mondrian_core.training.checkpoints import (
     TrainingProgress,
@@ -29,7 +30,7 @@ from mondrian_core.training.checkpoints import (
 )
 from mondrian_core.training.generative_validation import GenerativeValidation, validate_by_generation
 from mondrian_core.training.gradient_step import GradientStep
-from mondrian_core.training.memory import needs_gradient_checkpointing
+from mondrian_core.training.memory import plan_on_this_machine, training_load
 from mondrian_core.training.optimizer import apply_optimizer_step, make_optimizer, scheduled_learning_rate
 from mondrian_core.training.training_log import TrainingLog
 from mondrian_core.training.training_phase import TrainingPhase, TrainingResult
@@ -55,15 +56,17 @@ def run_training_phase(
         BadInput: `resume` is True and the interrupted run was another training.
         TrainingDiverged: the loss or the gradient is not finite; the last checkpoint is kept.
         DiskFull: no space is left; the last checkpoint is kept.
+        NotEnoughMemory: it would not fit into memory; nothing is trained.
     """
     recipe = phase.recipe
+    load = training_load(phase.examples, phase.held_out, len(phase.answered_rows))
+    plan = plan_on_this_machine(loaded_model_size(base), recipe, load)
     lora_layers.attach_lora(base, recipe, recipe.seed)
     if phase.start is not None:
         lora_layers.load_attached_parameters(base, phase.start)
     base.model.train()
-    step = GradientStep(base, loss=phase.objective.loss)
-    step.checkpointing = needs_gradient_checkpointing(base, [*phase.examples, *phase.held_out], recipe, step.threads)
-    if step.checkpointing:
+    step = GradientStep(base, loss=phase.objective.loss, threads=plan.rows_at_once, checkpointing=plan.checkpointing)
+    if plan.checkpointing:
         listen(StageNotice(phase.objective.stage, "Gradient checkpointing is on, to save memory."))
     try:
         run = _TrainingRun(base, phase, step, listen)

@@ -16,6 +16,7 @@ from mondrian_core.rubric import (
     MAX_SCORE,
     MIN_SCORE,
     grade_from_scores,
+    has_visible_character,
 )
 from mondrian_core.store import DimensionalProfile
 from mondrian_core.text_quality import is_placeholder_comment
@@ -91,7 +92,7 @@ class CritiqueEntry(BaseModel):
         """What a complete critique still needs, as words for people."""
         titles = DIMENSION_TITLES
         unscored = [titles[name] for name in DIMENSIONS if self[name].score is None]
-        silent = [titles[name] for name in DIMENSIONS if not self[name].comment.strip()]
+        silent = [titles[name] for name in DIMENSIONS if not has_visible_character(self[name].comment)]
         parts = [f"a score for {', '.join(unscored)}"] if unscored else []
         return [*parts, *([f"a comment on {', '.join(silent)}"] if silent else [])]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from typing import Any
 
 import pytest
@@ -26,6 +27,8 @@ from mondrian_core.rubric import (
     canonical_answer,
     critique_json_schema,
     grade_from_scores,
+    grade_of_unfinished_answer,
+    has_visible_character,
     int_if_whole,
     make_critique,
     mean_score,
@@ -34,7 +37,7 @@ from mondrian_core.rubric import (
     training_target,
 )
 
-comments = st.text(min_size=1, max_size=60).filter(lambda text: text.strip())
+comments = st.text(min_size=1, max_size=60).filter(has_visible_character)
 whole = st.integers(0, 10)
 halves = st.integers(0, 20).map(lambda value: value / 2)
 
@@ -372,6 +375,21 @@ def test_the_schema_lists_the_same_keys_in_the_same_order() -> None:
     schema = critique_json_schema()["properties"]
     assert list(schema) == list(example())
     assert tuple(schema["dimensional_analysis"]["properties"]) == DIMENSIONS
+
+
+def test_white_space_and_control_characters_are_invisible() -> None:
+    nothing = [chr(code) for code in range(0x10000) if unicodedata.category(chr(code)) in ("Cc", "Zl", "Zp", "Zs")]
+    assert not has_visible_character("".join(nothing)) and not has_visible_character("")
+    assert all(has_visible_character(f" {character}\u200b") for character in ".ä光🌅\u0301")
+
+
+def test_grade_follows_as_soon_as_every_score_is_complete() -> None:
+    text = canonical_answer(
+        make_critique({**dict.fromkeys(DIMENSIONS, 5), DIMENSIONS[-1]: 10}, dict.fromkeys(DIMENSIONS, "Level."))
+    )
+    last = text.index("10", text.index(DIMENSIONS[-1]))
+    assert [grade_of_unfinished_answer(text[:end]) for end in (0, last, last + 1, last + 2)] == [None] * 4
+    assert grade_of_unfinished_answer(text[: last + 3]) == grade_of_unfinished_answer(text) == "5.6"
 
 
 def test_recommendation_round_trip() -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from mondrian_core.evaluation.gates.results import GateMeasurements
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome, failed_outcome
+from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.evaluation.measure.score_forms import EXPECTED, SERVED, WRITTEN, score_forms, served_scores_note
+from mondrian_core.evaluation.report.caveats import report_caveats
+from mondrian_core.recipes import GateRecipe
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
 
 Critic = Callable[[np.ndarray], np.ndarray]
@@ -56,6 +62,18 @@ def test_stated_scores_are_served_as_written() -> None:
     labels, outcomes = answers(4, lambda truth: truth * 0 + 2, lambda truth: truth, comment="Only a 2.")
     found = score_forms(labels, outcomes, "candidate")
     assert found.errors[SERVED] == found.errors[WRITTEN] and found.changed == 0
+
+
+def test_fractions_of_an_arm_are_said() -> None:
+    _, outcomes = answers(4, lambda truth: truth, lambda truth: truth)
+    halves = [replace(each, arm="base", scores=dict.fromkeys(DIMENSIONS, 8.5)) for each in outcomes[:3]]
+    nothing = defaultdict[str, int](int)
+    for said, sentences in (
+        (outcomes, ()),
+        ([*outcomes, *halves], ("3 of 3 answers by the base state fractions such as 8.5; these count.",)),
+    ):
+        measured = GateMeasurements(samples=EvaluationSamples(outcomes=tuple(said)))
+        assert report_caveats(measured, nothing, GateRecipe()) == sentences
 
 
 def test_unreadable_answers_and_missing_arms_have_no_error() -> None:

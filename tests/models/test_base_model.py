@@ -10,6 +10,7 @@ import pytest
 from mondrian_core import mini
 from mondrian_core.errors import BaseModelUnavailable
 from mondrian_core.models import base_model as bases
+from mondrian_core.models.base_download import fetch_base
 
 pytestmark = pytest.mark.mini
 
@@ -51,8 +52,12 @@ def test_a_missing_folder_is_explained() -> None:
 
 
 def test_a_hub_id_without_a_hub_is_explained() -> None:
-    with pytest.raises(BaseModelUnavailable, match="can't be downloaded"):
-        bases.load_base("mlx-community/Qwen3-VL-4B-Instruct-4bit")
+    name = "mlx-community/Qwen3-VL-4B-Instruct-4bit"
+    with pytest.raises(BaseModelUnavailable, match="can't be downloaded, because HF_HUB_OFFLINE is set"):
+        fetch_base(name)
+    with pytest.raises(BaseModelUnavailable, match="isn't on this machine") as caught:
+        bases.load_base(name)
+    assert f"mondrian download --base-model {name}" in caught.value.next_step
 
 
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
@@ -63,7 +68,7 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "qwen3_vl"}')
-    with pytest.raises(BaseModelUnavailable, match="no weights"):
+    with pytest.raises(BaseModelUnavailable, match=r"model\.safetensors is missing, tokenizer\.json is missing"):
         bases.load_base(str(tmp_path))
 
 
@@ -71,5 +76,5 @@ def test_damaged_weights_are_explained(tmp_path: Path) -> None:
     folder = _copy(tmp_path)
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BaseModelUnavailable, match="damaged"):
+    with pytest.raises(BaseModelUnavailable, match=r"model.safetensors is cut off \([\d,]+ bytes instead of"):
         bases.load_base(str(folder))

@@ -10,7 +10,8 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from mondrian_core.cli.options import AdvisorOptions, settings_from_options
-from mondrian_core.cli.terminal_output import display_number, print_result
+from mondrian_core.cli.terminal_output import display_number, print_result, show_progress
+from mondrian_core.events import EventListener
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.registry import AdapterVersion, Registry
 from mondrian_core.settings import validate_advisor_id
@@ -46,11 +47,10 @@ def export_adapter_command(
         value: dict[str, Any] = {"archive": str(registry.export(options.advisor, version, options.out))}
     else:
         exported = registry.get(options.advisor, version)
-        value = {
-            "folder": str(options.out.resolve()),
-            "format": options.format,
-            **_export_to_folder(exported, settings.base, options.format, options.out.resolve()),
-        }
+        folder = options.out.resolve()
+        with show_progress(options.json) as listen:
+            written = _export_to_folder(exported, settings.base, options.format, folder, listen)
+        value = {"folder": str(folder), "format": options.format, **written}
 
     def draw(console: Console) -> None:
         console.print(f"Written: {value.get('archive') or value['folder']}", markup=False)
@@ -77,14 +77,19 @@ def _base_model_for_export(version: AdapterVersion, given: str) -> str:
     return str(named)
 
 
-def _export_to_folder(version: AdapterVersion, base_name: str, form: str, out: Path) -> dict[str, Any]:
+def _export_to_folder(
+    version: AdapterVersion, base_name: str, form: str, out: Path, listen: EventListener
+) -> dict[str, Any]:
     from mondrian_core.models import adapter_export as exporting
+    from mondrian_core.models.base_download import fetch_base
     from mondrian_core.models.base_model import load_base
 
     if form == "mlx":
         exporting.export_mlx_adapter(version.path, out)
         return {}
-    base = load_base(_base_model_for_export(version, base_name))
+    name = _base_model_for_export(version, base_name)
+    fetch_base(name, listen)
+    base = load_base(name)
     if form == "peft":
         exporting.export_peft_adapter(base, version.path, out)
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -124,6 +125,7 @@ def verify_adapters_command(
     """Check file hashes, and the weights against their base; exit status 1 when something is wrong."""
     registry, settings = _open_registry(options, options.advisor), settings_from_options(options)
     chosen = [registry.get(options.advisor, version)] if version else registry.versions(options.advisor)
+    _hash_bases_anew(chosen, settings)
     results = [_verify_version(registry, each, settings) for each in chosen]
     for checked, result in zip(chosen, results, strict=True):
         _quarantine_or_release(registry, checked, result["problems"], release=options.release)
@@ -133,6 +135,17 @@ def verify_adapters_command(
         options.json, results, lambda console: console.print(escape("\n".join(map(_verification_line, results))))
     )
     return 1 if any(result["problems"] for result in results) else 0
+
+
+def _hash_bases_anew(versions: Sequence[AdapterVersion], settings: Settings) -> None:
+    """Hash the bases that the versions are compared with, so that no remembered digest decides."""
+    from mondrian_core.models.base_identity import load_base_identity
+    from mondrian_core.models.base_model import local_base_path
+
+    named = [(version.manifest.get("base") or {}).get("name") for version in versions]
+    for name in dict.fromkeys([*named, settings.base]):
+        if name and (folder := local_base_path(name)) is not None:
+            load_base_identity(folder, fresh=True)
 
 
 def _verify_version(registry: Registry, version: AdapterVersion, settings: Settings) -> dict[str, Any]:

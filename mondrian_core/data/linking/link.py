@@ -39,7 +39,7 @@ from mondrian_core.files import file_sha256
 from mondrian_core.images import PhotographHeader, read_photograph_header
 from mondrian_core.photograph_paths import PathResolution, SourceTree
 from mondrian_core.portable_paths import redacted_path
-from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Critique, training_target
+from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Critique, has_visible_character, training_target
 from mondrian_core.store import COMPLETED, DimensionalProfile, Job, Store
 from mondrian_core.store.corrections import corrected_job_id
 from mondrian_core.store.drafts import CORRECTED, DISCARDED, WAITING, Draft, DraftStore, UnreadableDraft
@@ -389,7 +389,7 @@ def _profile_scores(profile: DimensionalProfile) -> dict[str, float]:
 
 def _profile_comments(profile: DimensionalProfile) -> dict[str, str]:
     comments = {name: (profile.comments.get(name) or "").strip() for name in DIMENSIONS}
-    if empty := [name for name in DIMENSIONS if not comments[name]]:
+    if empty := [name for name in DIMENSIONS if not has_visible_character(comments[name])]:
         raise _ExcludedError(ExclusionReason.NO_COMMENTS, ", ".join(empty))
     _refuse_placeholders(comments)
     return comments

@@ -21,11 +21,23 @@ def report_caveats(measured: GateMeasurements, photographs: Mapping[str, int], r
     return tuple(
         sentence
         for sentence in (
+            _about_stop(measured),
             _about_folds(measured, recipe),
             _about_rendered(measured, photographs),
             _about_unrecorded(photographs),
+            *_about_fractions(measured),
         )
         if sentence
+    )
+
+
+def _about_stop(measured: GateMeasurements) -> str:
+    if measured.planned is None or measured.samples is None or measured.samples.stopped is None:
+        return ""
+    return (
+        f"The evaluation stopped after {measured.samples.stopped['asked']} answers about {sum(measured.planned)} "
+        "photographs, because no further answer could change that the format fails. All other figures come from those "
+        "answers and decide nothing; `evaluate.stop_early = false` in the recipe measures everything."
     )
 
 
@@ -59,6 +71,20 @@ def _about_unrecorded(photographs: Mapping[str, int]) -> str:
     if not unknown:
         return ""
     return f"An earlier release measured this and didn't record whether {unknown} of the photographs were rendered."
+
+
+def _about_fractions(measured: GateMeasurements) -> list[str]:
+    """Arms that state fractions where the rubric asks for whole scores."""
+    outcomes = measured.samples.outcomes if measured.samples else ()
+    sentences = []
+    for arm in dict.fromkeys(outcome.arm for outcome in outcomes):
+        read = [outcome.scores.values() for outcome in outcomes if outcome.arm == arm and outcome.readable]
+        fractional = sum(not all(float(score).is_integer() for score in scores) for scores in read)
+        if fractional:
+            sentences.append(
+                f"{fractional} of {len(read)} answers by the {arm} state fractions such as 8.5; these count."
+            )
+    return sentences
 
 
 def photographs_sentence(photographs: Mapping[str, Any], split: str) -> str:

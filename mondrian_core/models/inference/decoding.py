@@ -31,7 +31,14 @@ _KEPT_PREFIXES = 8  # and one more for each adapter in memory, so that changing 
 
 
 class Decoder(Protocol):
-    """The interface of both decoders."""
+    """The interface of both decoders.
+
+    Attributes:
+        builds_ahead: True if building a pass takes so long that it is worth doing while the pass before it runs, with a
+            token that isn't known yet.
+    """
+
+    builds_ahead: bool
 
     def start(self, prompt: EncodedPrompt) -> mx.array:
         """Read the prompt; logits (V,) of the first token of the answer."""
@@ -111,6 +118,8 @@ def _computed_prefix(base: BaseVLM, prompt: EncodedPrompt, length: int) -> list[
 class EagerDecoder:
     """Steps on mlx-vlm's key-value cache."""
 
+    builds_ahead = True
+
     def __init__(self, base: BaseVLM) -> None:
         self._base = base
         self._caches: list[Any] = []
@@ -181,6 +190,8 @@ class FixedSizeCache:
 
 class CompiledDecoder:
     """Steps on buffers of fixed size, compiled once per size and set of adapted modules."""
+
+    builds_ahead = False
 
     def __init__(self, base: BaseVLM) -> None:
         self._base = base

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.inference.decoding import Decoder, make_decoder
-from mondrian_core.models.inference.generation_loop import GenerationLoop, TokenSampler
+from mondrian_core.models.inference.generation_loop import AnswerInProgress, GenerationLoop, TokenSampler
 from mondrian_core.models.inference.ngram_draft import NgramDrafter
 from mondrian_core.models.inference.speculation import SpeculativeGenerationLoop
 from mondrian_core.models.kl import mean_kl
 from mondrian_core.models.prompt_encoding import EncodedPrompt, encode_prompt
-from mondrian_core.models.score_distribution import expected_score
+from mondrian_core.models.score_distribution import ScoreDistribution
 from mondrian_core.rubric import critique_json_schema
 
 if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["Generation", "generate", "mean_kl", "prepare_prompt"]
+
+FinishReason = Literal["stop", "length", "loop"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,21 +32,23 @@ class Generation:
     Attributes:
         text: the answer without its end token.
         tokens: its tokens, without the end token.
-        finish_reason: "stop" if the model ended it, "length" if it reached the limit.
+        finish_reason: "stop" if the model ended it, "length" if it reached the limit, "loop" if it
+            only repeated itself (`loop_detection`).
         prompt_tokens: tokens before the answer, including the photograph's.
         image_tokens: tokens of the photograph.
         prefill_seconds: time until the first token that the model chose.
         decode_seconds: time from there to the last token.
-        expected_scores: expected score (0-10) by dimension, from the distribution before any mask.
+        expected_scores: expected score (0-10) by dimension, from the distribution before any mask, a written fraction
+            included (`ScoreDistribution`).
         score_chances: probabilities of 0 to 10 by dimension, as shares of the whole vocabulary.
-        passes: forward passes of the language model after the prompt, without the probes for a ten.
+        passes: forward passes of the language model after the prompt, without the probes of unwritten scores.
         drafted: tokens that were tried because earlier answers predicted them.
         accepted: drafted tokens that became part of the answer.
     """
 
     text: str
     tokens: tuple[int, ...]
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishReason
     prompt_tokens: int
     image_tokens: int
     prefill_seconds: float
@@ -102,18 +106,37 @@ def generate(  # noqa: PLR0913  keyword-only options of one call, as in mlx_vlm.
     answer = _generation_loop(base, decoder, choose, exact_tokens or max_tokens, on_token, precedents)
     answer.run(first)
     ended = time.perf_counter()
-    known = answer.first_token_time or ended
-    chances = answer.score_recorder.score_probabilities(answer.tokens, decoder.probe)
+    scores = answer.score_recorder.score_distributions(answer.tokens, decoder.probe)
+    return finished_generation(base, prompt, answer, scores, (began, answer.first_token_time or ended, ended))
+
+
+def finished_generation(
+    base: BaseVLM,
+    prompt: EncodedPrompt,
+    answer: AnswerInProgress,
+    scores: Mapping[str, ScoreDistribution],
+    times: tuple[float, float, float],
+) -> Generation:
+    """The value of an answer that has ended.
+
+    Args:
+        base: the base.
+        prompt: what was asked.
+        answer: the answer.
+        scores: the distributions of its scores, by dimension.
+        times: of the start, the first chosen token and the end, in seconds of one clock.
+    """
+    began, known, ended = times
     return Generation(
         text=base.tokenizer.decode(answer.tokens, skip_special_tokens=True),
         tokens=tuple(answer.tokens),
-        finish_reason="stop" if answer.stopped else "length",
+        finish_reason="loop" if answer.looping else "stop" if answer.stopped else "length",
         prompt_tokens=len(prompt.ids),
         image_tokens=prompt.image_tokens,
         prefill_seconds=known - began,
         decode_seconds=ended - known,
-        expected_scores={name: expected_score(found) for name, found in chances.items()},
-        score_chances=chances,
+        expected_scores={name: found.expected_score for name, found in scores.items()},
+        score_chances={name: found.chances for name, found in scores.items()},
         passes=answer.passes,
         drafted=answer.drafted,
         accepted=answer.accepted,

@@ -37,10 +37,14 @@ class SpeculativeGenerationLoop(GenerationLoop):
         self._precedents = precedents
         self._pending_forced: list[int] = []  # forced tokens of which the draft accepted only the first
         self._known_choice: int | None = None  # the model's choice, if the last pass gave it
+        self._plain_pass: tuple[int, float] | None = None  # width and start of the last pass, if it had no draft
         precedents.start_answer()
 
     def _advance(self, logits: mx.array) -> mx.array | None:
-        return self._verify_draft(logits) if self._precedents.worth_drafting else super()._advance(logits)
+        if not self._precedents.worth_drafting:
+            return super()._advance(logits)
+        self._plain_pass = None
+        return self._verify_draft(logits)
 
     def _forced(self) -> list[int]:
         forced, self._pending_forced = self._pending_forced or super()._forced(), []
@@ -49,6 +53,20 @@ class SpeculativeGenerationLoop(GenerationLoop):
     def _pick(self, logits: mx.array) -> mx.array:
         known, self._known_choice = self._known_choice, None
         return super()._pick(logits) if known is None else mx.array(known, dtype=mx.int32)
+
+    def _choice(self, logits: mx.array) -> int:
+        known, self._known_choice = self._known_choice, None
+        return super()._choice(logits) if known is None else known
+
+    def _take_known(self, logits: mx.array) -> mx.array | None:
+        mx.eval(logits)
+        now, written = time.perf_counter(), len(self.tokens)
+        if self._plain_pass is not None:
+            width, began = self._plain_pass
+            self._precedents.costs.record(width, now - began)
+        following = super()._take_known(logits)
+        self._plain_pass = (len(self.tokens) - written, now)
+        return following
 
     def _take_chosen(self, logits: mx.array) -> mx.array | None:
         began = time.perf_counter()
@@ -66,7 +84,7 @@ class SpeculativeGenerationLoop(GenerationLoop):
         for number, token in enumerate(known):
             self._precedents.observe(token, chosen=chosen and number == 0)
         if not self._goes_on(known):
-            self._append_known(known, None)
+            self._append_observed(known, None)
             return None
         # the model chooses one more token itself, so a fully accepted draft stays within the limit
         room = self._limit - len(self.tokens) - len(known) - 1
@@ -75,30 +93,14 @@ class SpeculativeGenerationLoop(GenerationLoop):
         rows = self._read(known, drafts)
         likeliest = mx.argmax(rows, axis=-1)
         mx.async_eval(likeliest, rows)
-        self._append_known(known, rows[0])
+        self._append_observed(known, rows[0])
         choices = cast(list[int], likeliest.tolist())
         self._precedents.costs.record(len(known) + len(drafts), time.perf_counter() - began)
         accepted = self._accept_drafts(drafts, rows, choices)
         self._decoder.undo(len(drafts) - accepted)
         return rows[accepted]
 
-    def _known(self, logits: mx.array) -> tuple[list[int], bool]:
-        """(tokens that come next whatever is drafted, whether the model chose the first of them)."""
-        forced = self._forced()
-        chosen = not forced
-        if chosen:
-            token, self._known_choice = self._known_choice, None
-            if token is None:
-                token = self._choose.greedy_token(logits, cast(int, mx.argmax(logits).item()))
-            if not self._register_choice(token):
-                return [], True
-            self._choose.consume([token])
-            forced = [token, *self._forced()]
-        known = self._cut(forced)
-        self._choose.consume(known[1:] if chosen else known)
-        return known, chosen
-
-    def _append_known(self, known: list[int], following: mx.array | None) -> None:
+    def _append_observed(self, known: list[int], following: mx.array | None) -> None:
         for number, token in enumerate(known, start=1):
             super()._append_token(token, following if number == len(known) else None, chosen=True)
 

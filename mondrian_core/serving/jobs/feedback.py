@@ -13,7 +13,7 @@ from typing import Any
 
 from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_strict
 from mondrian_core.errors import BadInput
-from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Critique, grade_from_scores
+from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Critique, grade_from_scores, has_visible_character
 from mondrian_core.store import COMPLETED, DimensionalProfile, Job, Store, utc_timestamp
 from mondrian_core.store.corrections import correction_id
 
@@ -101,7 +101,7 @@ def _checked_entry(name: str, entry: Any) -> dict[str, Any]:
     comment = entry.get("comment") if isinstance(entry, Mapping) else None
     if isinstance(score, bool) or not isinstance(score, int | float) or not MIN_SCORE <= score <= MAX_SCORE:
         raise BadInput(f"{name}: the score must be a number from {MIN_SCORE} to {MAX_SCORE}.", _TRY_AGAIN)
-    if not isinstance(comment, str) or not comment.strip() or len(comment) > MAX_COMMENT_LENGTH:
+    if not isinstance(comment, str) or not has_visible_character(comment) or len(comment) > MAX_COMMENT_LENGTH:
         raise BadInput(f"{name}: the comment must have 1 to {MAX_COMMENT_LENGTH} characters.", _TRY_AGAIN)
     return {"score": score, "comment": comment}
 

@@ -22,10 +22,9 @@ from mondrian_core.models.prompt_encoding import answer_token_ids, encode_prompt
 from mondrian_core.models.score_distribution import (
     ScoreLogitsRecorder,
     digit_tokens,
-    expected_score,
     locate_scores,
 )
-from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.rubric import DIMENSIONS, grade_from_scores
 from tests.models.conftest import photograph
 
 pytestmark = pytest.mark.mini
@@ -124,6 +123,36 @@ def test_forced_tokens_do_not_change_the_answer(base: BaseVLM, messages: Any, im
     assert (cut.tokens, cut.finish_reason) == (single.tokens[:2], "length"), "a run is cut at the limit"
 
 
+def test_a_choice_and_the_tokens_that_it_forces_are_read_in_one_pass(
+    base: BaseVLM, messages: Any, image: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decoder that builds passes ahead does so where few tokens may come, as after a score's digit."""
+    from mondrian_core.models.inference import generation
+    from mondrian_core.models.inference.generation_loop import GenerationLoop, TokenSampler
+
+    options: dict[str, Any] = {
+        "max_tokens": 400,
+        "constrained": True,
+        "prepared": prepare_prompt(base, messages, image),
+    }
+    chosen: list[int] = []
+    register = GenerationLoop._register_choice
+    monkeypatch.setattr(
+        GenerationLoop, "_register_choice", lambda loop, token: chosen.append(token) or register(loop, token)
+    )
+    merged = generate(base, messages, image, **options)
+    choices = len(chosen)
+    assert choices < len(merged.tokens)
+    assert merged.passes <= choices + 1, "one for each choice, and one for the tokens before the first"
+    monkeypatch.setattr(generation, "make_decoder", EagerDecoder)
+    ahead = generate(base, messages, image, **options)
+    assert ahead.tokens == merged.tokens
+    monkeypatch.setattr(TokenSampler, "decides_what_follows", False)
+    apart = generate(base, messages, image, **options)
+    assert apart.tokens == merged.tokens
+    assert merged.passes <= ahead.passes < apart.passes
+
+
 def test_prefix_cache_is_keyed_by_adapter(
     base: BaseVLM, messages: Any, image: Any, adapter: Path, monkeypatch: Any
 ) -> None:
@@ -155,17 +184,10 @@ def test_prefix_cache_is_keyed_by_adapter(
 def test_constrained_answers_parse_strictly(base: BaseVLM, messages: Any, image: Any) -> None:
     answer = generate(base, messages, image, max_tokens=900, constrained=True, temperature=1.0, seed=3)
     if answer.finish_reason == "stop":
-        critique = read_strict_shape(answer.text)
-        assert list(critique) == list(DIMENSIONS)
+        critique = parse_critique_strict(answer.text)
+        assert critique.overall_grade == grade_from_scores(critique.scores)
     assert set(answer.expected_scores) <= set(DIMENSIONS)
     assert answer.expected_scores and all(0 <= score <= 10 for score in answer.expected_scores.values())
-
-
-def read_strict_shape(text: str) -> dict[str, Any]:
-    """The dimensions of an answer; the grade may contradict the scores, which a grammar can't prevent."""
-    import json
-
-    return dict(json.loads(text)["dimensional_analysis"])
 
 
 def test_exact_tokens_forces_the_length(base: BaseVLM, messages: Any, image: Any, adapter: Path) -> None:
@@ -221,8 +243,7 @@ def test_expected_scores_split_one_and_ten(base: BaseVLM, answer: str) -> None:
         asked.append(index)
         return logits(d0=0.8, d9=0.2)
 
-    chances = watch.score_probabilities(tokens, probe)
-    found = {name: expected_score(each) for name, each in chances.items()}
+    found = {name: each.expected_score for name, each in watch.score_distributions(tokens, probe).items()}
     places = locate_scores(base, tokens)
     # where the answer has no "1", the question is asked: 0.5 x (0.8 x 10 + 0.2 x 1) + 0.5 x 4
     assert found["composition"] == pytest.approx(0.5 * 8.2 + 2.0, abs=1e-4)
@@ -282,3 +303,36 @@ def test_score_probabilities_are_kept(base: BaseVLM, messages: Any, image: Any) 
     for name, chances in made.score_chances.items():
         assert len(chances) == 11 and 0 < sum(chances) <= 1 + 1e-5
         assert made.expected_scores[name] == pytest.approx(np.average(range(11), weights=chances))
+
+
+@pytest.mark.parametrize(
+    ("written", "points", "expected"),
+    [
+        ("8.5", {"8": 0.9, "7": 0.3}, 0.6 * (8 + 0.9 * 0.44) + 0.4 * (7 + 0.3 * 0.44)),
+        ("8.50", {"8": 0.9, "7": 0.3}, 0.6 * (8 + 0.9 * 0.44) + 0.4 * (7 + 0.3 * 0.44)),
+        ("8.25", {"8": 1.0, "7": 0.0}, 0.6 * (8 + 0.44 + 0.05) + 0.4 * 7),
+        ("8", {"8": 0.4, "7": 0.3}, 7.6),
+        ("85.5", {"8": 0.4, "7": 0.3}, 7.6),
+    ],
+)
+def test_a_written_fraction_counts(base: BaseVLM, written: str, points: dict[str, float], expected: float) -> None:
+    """A made-up model: P("8") = 0.6, P("7") = 0.4, P(".") after each as given, then "5" (0.8) or "2" (0.2)."""
+
+    def logits(number: str) -> mx.array:
+        shares = {"5": 0.8, "2": 0.2} if number else {"8": 0.6, "7": 0.4}
+        if number in points:
+            shares = {".": points[number], ",": 1 - points[number]}
+        values = np.full(base.language_model.args.vocab_size, -60.0, dtype=np.float32)
+        for piece, share in shares.items():
+            values[base.tokenizer.encode(piece, add_special_tokens=False)] = np.log(max(share, 1e-9))
+        return mx.array(values)
+
+    text = f'{{"dimensional_analysis": {{"composition": {{"score": {written}, "comment": "Calm."'
+    tokens = base.tokenizer.encode(text, add_special_tokens=False)
+    recorder, said = ScoreLogitsRecorder(base), ""
+    for index, token in enumerate(tokens):
+        said += base.tokenizer.decode([token])
+        recorder.record(index, token, logits(said.rpartition('"score": ')[2]))
+    found = recorder.score_distributions(tokens, lambda _, token: logits(base.tokenizer.decode([token])))["composition"]
+    assert found.expected_score == pytest.approx(expected, abs=1e-4)
+    assert found.chances[7:9] == pytest.approx((0.4, 0.6), abs=1e-4), "the shares of the whole scores stay"
