@@ -26,6 +26,7 @@ DOWNLOADING = {
     "mondrian_core/serving/server.py": "serve, foreground service",
     "deployments/up.py": "up, start",
     "tasks/handover.py": "the flow retrain, with a shared folder",
+    "tasks/service.py": "the flow serve, start",
     "tasks/shared_training.py": "the flow train, on an accelerator",
 }
 LOOKING = [
