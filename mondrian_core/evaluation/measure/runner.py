@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 STAGE = "evaluate"
 WARM_UPS = 2
+FIRST_PHOTOGRAPHS = 4  # garbage shows in a few answers
 PHOTOGRAPHS_AT_ONCE = 24  # each arm answers about so many before the next arm does, and their features stay in memory
 FILE_INFO = "file"  # key of `Image.info`: the file of a photograph without labels, below the workspace, for people
 _THUMBNAIL = 240  # pixels of the longer side
@@ -159,8 +160,7 @@ class EvaluationRunner:
         known = {(outcome.photograph, outcome.arm): outcome for outcome in done}
         total = sum(self.may_ask(subject, arm) for subject in subjects for arm in self.adapters)
         outcomes: list[EvaluationOutcome] = []
-        for first in range(0, len(subjects), PHOTOGRAPHS_AT_ONCE):
-            group = subjects[first : first + PHOTOGRAPHS_AT_ONCE]
+        for group in _growing_groups(subjects):
             wanted = [(subject.name, arm) for subject in group for arm in self.adapters if self.may_ask(subject, arm)]
             missing = [
                 Inquiry(subject=subject, arm=arm)
@@ -315,6 +315,14 @@ class EvaluationRunner:
             candidate_decode=candidate.decode_seconds,
             switch=switch,
         )
+
+
+def _growing_groups(subjects: Sequence[EvaluationPhotograph]) -> Iterator[Sequence[EvaluationPhotograph]]:
+    """All photographs in their order: a few, then each time twice as many, up to PHOTOGRAPHS_AT_ONCE."""
+    first, size = 0, FIRST_PHOTOGRAPHS
+    while first < len(subjects):
+        yield subjects[first : first + size]
+        first, size = first + size, min(2 * size, PHOTOGRAPHS_AT_ONCE)
 
 
 def answer_seed(seed: int, digest: str) -> int:
