@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from mondrian_core.errors import BaseModelUnavailable
 from mondrian_core.events import StageEvent, StageNotice, StageProgressed, StageStarted
 from mondrian_core.models.base_download import fetch_base, plan_download
 from mondrian_core.models.base_model import local_base_path, resolve_base_path
+from mondrian_core.serving.http.json_log import json_log_listener
 from tests.hub_server import (
     INDEX,
     REPOSITORY,
@@ -55,6 +57,14 @@ def test_progress_counts_the_bytes(hub: HubServer) -> None:
     total = sum(map(len, hub.files.values())) >> 20
     assert next(each for each in events if isinstance(each, StageStarted)).total == total
     assert [(each.done, each.total) for each in events if isinstance(each, StageProgressed)][-1] == (total, total)
+
+
+def test_a_service_logs_the_download(hub: HubServer, capsys: pytest.CaptureFixture[str]) -> None:
+    hub.files["merges.txt"] = bytes(3 << 20)
+    fetch_base(REPOSITORY, json_log_listener())
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert lines[0]["about"] == "download" and REPOSITORY in lines[0]["message"]
+    assert "3 of 3 MiB" in lines[-2]["message"] and lines[-1]["message"] == "download ended"
 
 
 def test_a_cut_connection_is_continued(hub: HubServer, tmp_path: Path) -> None:
