@@ -6,6 +6,7 @@ Nothing is downloaded and no weights are loaded: sizes follow from the hub's lis
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from mondrian_core.errors import MondrianError
 
 # Of a critique as it is trained: instructions and answer of usual length, next to the largest photograph.
 _INSTRUCTION_TOKENS, _ANSWER_TOKENS = 200, 400
+_VISION_TOWER_BYTES = 0.8e9  # of Qwen3-VL-4B
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def _before_download(name: str, adapter_cache_bytes: int) -> list[DoctorCheck]:
         plan = plan_download(name)
         configuration = read_hub_configuration(plan)
     except MondrianError as error:
-        return [DoctorCheck("download", None, f"its size is unknown: {error.problem}", error.next_step)]
+        return [DoctorCheck("download", None, f"{_size_by_name(name)}: {error.problem}", error.next_step)]
     place, free = room_for_downloads(name)
     found = (
         f"{plan.missing_bytes / 1e9:.1f} of {plan.total_bytes / 1e9:.1f} GB are missing; {free / 1e9:.1f} GB are free "
@@ -78,6 +80,16 @@ def _before_download(name: str, adapter_cache_bytes: int) -> list[DoctorCheck]:
     enough = free > plan.missing_bytes + KEPT_FREE_BYTES
     advice = "Free some space, or set HF_HOME to a folder on another disk."
     return [DoctorCheck("download", enough, found, advice), _memory(configuration, adapter_cache_bytes)]
+
+
+def _size_by_name(name: str) -> str:
+    """A guess from the name: parameters ("4B") and bits ("4bit"), and a vision tower with 16 bits."""
+    parameters, bits = re.search(r"(\d+(?:\.\d+)?)B\b", name), re.search(r"(\d+)-?bit\b", name)
+    if parameters is None:
+        return "its size is unknown"
+    # a packed weight shares a scale and a bias of 16 bits with 63 others
+    size = float(parameters[1]) * 1e9 * (float(bits[1]) + 0.5 if bits else 16.0) / 8 + _VISION_TOWER_BYTES
+    return f"about {size / 1e9:.0f} GB by its name"
 
 
 def _memory(configuration: Mapping[str, Any], adapter_cache_bytes: int) -> DoctorCheck:
