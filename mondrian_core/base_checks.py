@@ -9,9 +9,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from mondrian_core.errors import MondrianError
+from mondrian_core.next_steps import base_download_command
 
 # Of a critique as it is trained: instructions and answer of usual length, next to the largest photograph.
 _INSTRUCTION_TOKENS, _ANSWER_TOKENS = 200, 400
@@ -32,12 +34,13 @@ class DoctorCheck:
         return asdict(self)
 
 
-def base_model_checks(name: str, adapter_cache_bytes: int) -> list[DoctorCheck]:
+def base_model_checks(name: str, adapter_cache_bytes: int, *, deep: bool = False) -> list[DoctorCheck]:
     """The checks of a base model.
 
     Args:
         name: "mini", a folder or a hub id.
         adapter_cache_bytes: memory for adapters of a service.
+        deep: read the weights, too, and compare them with what is known of them.
     """
     from mondrian_core.models.base_download import download_in_progress
     from mondrian_core.models.base_model import base_fingerprint, is_hub_id, resolve_base_path
@@ -45,8 +48,9 @@ def base_model_checks(name: str, adapter_cache_bytes: int) -> list[DoctorCheck]:
 
     try:
         found = DoctorCheck("base model", True, f"{name} (fingerprint {base_fingerprint(name)[:12]})")
-        configuration = json.loads((resolve_base_path(name) / "config.json").read_text())
-        return [found, _memory(configuration, adapter_cache_bytes)]
+        folder = resolve_base_path(name)
+        memory = _memory(json.loads((folder / "config.json").read_text()), adapter_cache_bytes)
+        return [found, *([_bytes_of_weights(name, folder)] if deep else []), memory]
     except MondrianError as error:
         if not is_hub_id(name):
             return [DoctorCheck("base model", False, error.problem, error.next_step)]
@@ -56,6 +60,22 @@ def base_model_checks(name: str, adapter_cache_bytes: int) -> list[DoctorCheck]:
         begun = find_hub_snapshot(name).folder is not None
         found = DoctorCheck("base model", False if begun else None, error.problem, error.next_step)
         return [found, *_before_download(name, adapter_cache_bytes)]
+
+
+def _bytes_of_weights(name: str, folder: Path) -> DoctorCheck:
+    """Hash the weights again, and compare with the remembered digest and with what the hub sent."""
+    from mondrian_core.models.base_identity import weights_digest
+    from mondrian_core.models.checkpoint_files import problems_as_text
+    from mondrian_core.models.hub_snapshot import changed_hub_files
+
+    remembered, found = weights_digest(folder), weights_digest(folder, fresh=True)
+    if changed := changed_hub_files(folder):
+        step = f"Check the disk, and run {base_download_command(name, '--verify')}."
+        return DoctorCheck("weights", False, problems_as_text(changed), step)
+    if remembered != found:
+        text = "the weights have other bytes than when they were hashed first, although no file was changed"
+        return DoctorCheck("weights", False, text, "Copy the base model again, and check the disk.")
+    return DoctorCheck("weights", True, "hashed again: the bytes are the same")
 
 
 def _before_download(name: str, adapter_cache_bytes: int) -> list[DoctorCheck]:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
+from mondrian_core.base_checks import base_model_checks
 from mondrian_core.errors import BaseModelUnavailable
 from mondrian_core.events import StageEvent, StageNotice, StageProgressed, StageStarted
 from mondrian_core.models.base_download import fetch_base, plan_download
@@ -193,6 +194,26 @@ def test_another_kind_of_model_is_refused_before_its_weights(
 def test_a_base_that_is_incomplete_on_the_hub_is_named(hub: HubServer) -> None:
     del hub.files["tokenizer.json"]
     assert "tokenizer.json is missing" in (said := _complaint()) and "on the hub itself" in said
+
+
+def test_changed_bytes_of_the_right_length_are_found_by_hashing(hub: HubServer, tmp_path: Path) -> None:
+    fetch_base(REPOSITORY)
+    checks = {each.name: each for each in base_model_checks(REPOSITORY, 0, deep=True)}
+    assert checks["weights"].ok is True
+    shard = snapshot_folder(tmp_path) / SHARDS[0]
+    with shard.open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        stream.write(b"\x01")
+    assert {each.name for each in base_model_checks(REPOSITORY, 0)} == {"base model", "memory"}
+    checks = {each.name: each for each in base_model_checks(REPOSITORY, 0, deep=True)}
+    assert checks["weights"].ok is False and SHARDS[0] in checks["weights"].finding
+    assert "--verify" in checks["weights"].next_step
+    hub.forget()
+    fetch_base(REPOSITORY)
+    assert hub.requests == 0
+    fetch_base(REPOSITORY, verify=True)
+    _assert_complete(hub, tmp_path)
+    assert set(hub.gets) == {SHARDS[0]}
 
 
 def test_without_a_network_the_missing_files_are_named(hub: HubServer, tmp_path: Path) -> None:
