@@ -19,7 +19,7 @@ from mondrian_core.rubric import MAX_ANSWER_TOKENS
 
 MODEL_PROCESS_MODULE = "mondrian_core.serving.engine.model_process"
 LARGEST_PHOTOGRAPH_TOKENS = 1337  # 1024 x 1024 pixels, 28 x 28 of them a token; Qwen3-VL makes fewer
-_PROMPT_TOKENS = 600  # of system and user message; an advisor's prompt is shorter
+PROMPT_TOKENS = 600  # of system and user message; an advisor's prompt is shorter
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _served_memory(name: str, adapter_cache_bytes: int) -> ServingMemory | None:
         return None
     size = configured_model_size(json.loads((folder / "config.json").read_text()))
     load = ServingLoad(
-        text_tokens=_PROMPT_TOKENS,
+        text_tokens=PROMPT_TOKENS,
         image_tokens=LARGEST_PHOTOGRAPH_TOKENS,
         answer_tokens=MAX_ANSWER_TOKENS,
         adapter_bytes=min(adapter_cache_bytes, size.weight_bytes),
