@@ -150,7 +150,8 @@ _SERVICE = (
     "A service keeps its base in memory while a training runs; the two only take turns at computing. So a training",
     "counts what the services on this machine may take at most (base, adapters, the longest answer about the largest",
     "photograph) as gone. It then computes with checkpointing, or is refused with the advice to stop the service",
-    "meanwhile. The table: rank 8, rows of 1,216 tokens, and a service of the same base on the same machine.",
+    "meanwhile. A service that starts during a training is refused if both don't fit, with the name of the training.",
+    "The table: rank 8, rows of 1,216 tokens, and a service of the same base on the same machine.",
 )
 _AFTER = (
     "## What to change",

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mondrian_core.accelerator_lock import record_work_memory
 from mondrian_core.errors import NotEnoughMemory
 from mondrian_core.models.model_memory import (
     ModelSize,
@@ -247,6 +248,7 @@ def plan_on_this_machine(size: ModelSize, recipe: TrainRecipe, load: TrainingLoa
     plan = plan_training_memory(size, recipe, load, most_rows_at_once(), machine_memory() - held)
     if not plan.fits:
         raise NotEnoughMemory(memory_problem(plan, held), memory_advice(size, recipe, load, plan, held))
+    record_work_memory(plan.memory.peak)
     return plan
 
 
