@@ -25,7 +25,7 @@ from mondrian_core.recipes import MAX_SEED
 from mondrian_core.settings import Settings
 
 if TYPE_CHECKING:
-    from mondrian_core.doctor import DoctorCheck
+    from mondrian_core.base_checks import DoctorCheck
 
 
 @Parameter(name="*")
@@ -124,10 +124,10 @@ def doctor_command(*, options: DoctorOptions = DoctorOptions()) -> int:
 
 
 def _selftest_check(settings: Settings, *, quiet: bool) -> DoctorCheck:
-    from mondrian_core.cli.selftest import selftest_with_output
-    from mondrian_core.doctor import DoctorCheck
+    from mondrian_core.base_checks import DoctorCheck
+    from mondrian_core.cli.selftest import SelfTestTarget, selftest_with_output
 
-    report, path = selftest_with_output(settings, quiet=quiet)
+    report, path = selftest_with_output(SelfTestTarget(settings), quiet=quiet)
     found = "; ".join(f"{each.title} ({each.base}, {each.stream}): {each.finding}" for each in report.off)
     return DoctorCheck("self-test", not report.off, found or f"fine; report: {path}", f"Attach {path} to a bug report.")
 

@@ -44,7 +44,7 @@ STEPS = (
     SelfTestStep(
         name="logits",
         title="logits",
-        checks="all logits are finite; the compiled step and the step on a growing cache give those of one whole pass",
+        checks="all logits are finite; compiled steps, a growing cache and a batch give those of one whole pass",
         limit=90,
         reference=True,
     ),

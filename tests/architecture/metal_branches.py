@@ -95,6 +95,12 @@ METAL_BRANCHES: tuple[MetalBranch, ...] = (
         steps=("logits",),
     ),
     MetalBranch(
+        "mondrian_core/models/inference/batch_decoding.py _batch_step",
+        "the pass of a batch is not compiled, because the rotary kernel is",
+        tests=(f"{_OF_A_MAC}::test_a_batch_with_a_fused_rotary_kernel_is_not_compiled",),
+        steps=("logits",),
+    ),
+    MetalBranch(
         "mondrian_core/models/inference/decoding.py make_decoder",
         "steps run on a growing cache instead of compiled on buffers of fixed size",
         tests=(

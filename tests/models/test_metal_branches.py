@@ -6,6 +6,7 @@ import importlib.util
 import platform
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,9 @@ from mondrian_core import accelerator_lock, settings
 from mondrian_core.evaluation.measure.mlx_model import MlxModel
 from mondrian_core.models import base_model, cpu_blas, model_memory
 from mondrian_core.models.base_model import BaseVLM
+from mondrian_core.models.inference.batch_decoding import BatchDecoder
 from mondrian_core.models.inference.decoding import CompiledDecoder, EagerDecoder, make_decoder
+from mondrian_core.models.prompt_encoding import encode_prompt
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.service_units.installation import supervisor_of_machine
 from mondrian_core.service_units.launchd import Launchd
@@ -75,6 +78,24 @@ def test_a_fused_rotary_kernel_decodes_on_the_growing_cache(base: BaseVLM, fused
         family=SimpleNamespace(has_fused_rotary=lambda model: fused), language_model=None, cache=base.cache
     )
     assert type(make_decoder(looks_fused)) is expected
+
+
+def test_a_batch_with_a_fused_rotary_kernel_is_not_compiled(
+    base: BaseVLM, messages: Any, image: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt, answer = encode_prompt(base, messages, image), [5, 6, 7]
+
+    def logits() -> mx.array:
+        monkeypatch.setitem(base.cache, "steps", {})
+        decoder = BatchDecoder(base, groups=1)
+        decoder.feed(decoder.open(prompt), answer)
+        ((_, found),) = decoder.run_pass()
+        return found
+
+    compiled = logits()
+    monkeypatch.setitem(vars(base), "family", replace(base.family, has_fused_rotary=lambda model: True))
+    monkeypatch.setattr(mx, "compile", lambda function: pytest.fail("it was compiled"))
+    assert mx.allclose(logits(), compiled, atol=1e-4)
 
 
 @pytest.mark.parametrize("device", ["CPU", "GPU", f"{NAME} (Metal)"])
