@@ -100,6 +100,12 @@ def test_a_limit_on_the_cpu_is_a_fault_of_mini_alone(base: str, status: StepStat
     assert by_status(report, base, "CPU")[StepStatus.OK] == ALL - {"resume"}
 
 
+def test_after_a_pass_that_is_too_slow_nothing_else_is_tried() -> None:
+    report = played({"configured CPU logits": "hang"}, configured=True, hangs="logits")
+    found = by_status(report, "configured", "CPU")
+    assert (found[StepStatus.OK], found[StepStatus.SKIPPED]) == ({"load"}, ALL - {"load"})
+
+
 def test_a_hanging_gpu_is_a_fault_of_every_base() -> None:
     gpu = {**FINE, "figures": {**FIGURES["machine"], "gpu": True, "gpu_name": "a scripted GPU"}}
     script = {"mini CPU machine": gpu, "configured GPU resume": "hang"}
