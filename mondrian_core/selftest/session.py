@@ -17,7 +17,6 @@ from mondrian_core.settings import MINI_BASE_MODEL
 MINI, CONFIGURED = "mini", "configured"
 GPU, CPU = "GPU", "CPU"
 DEFAULT_MINUTES = 5
-LOGITS_FILE = "logits.npy"
 _LEAST_SECONDS = 5.0
 _LOADS = 3.0  # times of a load that a step may take longer when its process has to load the base again
 
@@ -162,7 +161,7 @@ class _Session:
             if gpu is None or cpu is None or not (gpu.figures and cpu.figures):
                 continue
             folders = (self._workers[label, GPU].folder, self._workers[label, CPU].folder)
-            yield comparison.compare_streams(gpu, cpu, folders, LOGITS_FILE)
+            yield comparison.compare_streams(gpu, cpu, folders)
 
     def _published(self, result: StepResult, machine: Mapping[str, Any]) -> StepResult | None:
         """The comparison with published figures; None where there are none."""
@@ -176,6 +175,8 @@ class _Session:
             return comparison.compare_speed(result, speed) if speed else None
         entry = published.published_results(self._plan.entries, fingerprint)
         if entry is None or result.step not in (comparison.LOGITS, comparison.TRAINING) or result.base != MINI:
+            return None
+        if result.step == comparison.LOGITS and "sampled_logits" not in result.figures:
             return None
         layers, width = loaded.figures["layers"], loaded.figures["width"]
         return comparison.compare_with_published(result, entry[result.step], layers, width)
