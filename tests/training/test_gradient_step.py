@@ -95,7 +95,7 @@ def test_image_padding_does_not_change_loss(attached: BaseVLM) -> None:
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_chunked_output_head_agrees(attached: BaseVLM, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In training each piece gives losses and their slopes at once; also where the answer is no multiple of a piece."""
+    """In training each piece gives losses and their slopes at once; also where pieces do not fill the answer."""
     attached.model.train()
     example = encode_training_rows(attached, [make_row(6)], TrainRecipe(), ignore_events, "")[0]
     whole = _gradient(attached, example)
