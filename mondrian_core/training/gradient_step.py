@@ -28,8 +28,10 @@ from mondrian_core.training.objective import LossFunction
 from mondrian_core.training.training_examples import Batch
 
 Tree = Any
-_LOGITS_AT_ONCE = 1 << 22  # 16 MB in float32; more logits are computed in pieces
-_SMALLEST_PIECE = 32  # tokens; the output layer's weights are read twice for each piece
+# More logits are computed in pieces: 64 tokens of Qwen's vocabulary, 39 MB in float32. Each piece reads the output
+# layer's weights twice, so pieces of 32 tokens took a fifth more time (docs/experiments/training-profile.md).
+_LOGITS_AT_ONCE = 64 * 151_936
+_SMALLEST_PIECE = 32  # tokens
 _MOST_THREADS = 8
 _THREADS_END_SECONDS = 5.0
 
