@@ -25,7 +25,7 @@ from mondrian_core.recipes import MAX_SEED
 from mondrian_core.settings import Settings
 
 if TYPE_CHECKING:
-    from mondrian_core.doctor import DoctorCheck
+    from mondrian_core.base_checks import DoctorCheck
 
 
 @Parameter(name="*")
@@ -100,12 +100,12 @@ def _draw_existing(console: Console, options: InitOptions, settings: Settings) -
 def doctor_command(*, options: DoctorOptions = DoctorOptions()) -> int:
     """Check machine, base model, database, Prefect server and worker; exit status 1 when something is wrong.
 
-    With --deep the self-test follows.
+    With --deep the base model is hashed again, and the self-test follows.
     """
     from mondrian_core.doctor import run_doctor_checks
 
     settings = settings_from_options(options)
-    checks = run_doctor_checks(settings, options.api)
+    checks = run_doctor_checks(settings, options.api, deep=options.deep)
 
     def draw(console: Console) -> None:
         for check in checks:
@@ -124,10 +124,10 @@ def doctor_command(*, options: DoctorOptions = DoctorOptions()) -> int:
 
 
 def _selftest_check(settings: Settings, *, quiet: bool) -> DoctorCheck:
-    from mondrian_core.cli.selftest import selftest_with_output
-    from mondrian_core.doctor import DoctorCheck
+    from mondrian_core.base_checks import DoctorCheck
+    from mondrian_core.cli.selftest import SelfTestTarget, selftest_with_output
 
-    report, path = selftest_with_output(settings, quiet=quiet)
+    report, path = selftest_with_output(SelfTestTarget(settings), quiet=quiet)
     found = "; ".join(f"{each.title} ({each.base}, {each.stream}): {each.finding}" for each in report.off)
     return DoctorCheck("self-test", not report.off, found or f"fine; report: {path}", f"Attach {path} to a bug report.")
 

@@ -29,6 +29,7 @@ from mondrian_core.models.hub_snapshot import (
     HUB_FILE_PATTERNS,
     IGNORED_HUB_FILES,
     HubSnapshot,
+    changed_hub_files,
     find_hub_snapshot,
     is_hub_file,
 )
@@ -80,19 +81,24 @@ class BaseDownload:
         }
 
 
-def fetch_base(name: str, listen: EventListener = ignore_events) -> Path:
+def fetch_base(name: str, listen: EventListener = ignore_events, *, verify: bool = False) -> Path:
     """The folder of a base model; what is missing or damaged of one from the hub is downloaded, with progress.
 
     A second process waits for the first one and downloads nothing.
+
+    Args:
+        name: "mini", a folder or a hub id.
+        listen: receives progress.
+        verify: hash the weights, too, and download again those whose bytes aren't the hub's.
 
     Raises:
         BaseModelUnavailable: there is no such base, it can't be downloaded, or the disk has no room for it.
         DiskFull: the disk filled up meanwhile.
     """
-    if not is_hub_id(name) or find_hub_snapshot(name).complete:
+    if not is_hub_id(name) or _find_snapshot(name, verify).complete:
         return resolve_base_path(name)
     with _one_download(name, listen):
-        if not (found := find_hub_snapshot(name)).complete:
+        if not (found := _find_snapshot(name, verify)).complete:
             _download(plan_download(name, found), listen)
     found = find_hub_snapshot(name)
     if not found.complete:  # downloaded as the hub has it
@@ -101,6 +107,13 @@ def fetch_base(name: str, listen: EventListener = ignore_events) -> Path:
             "Choose another checkpoint, or convert it again (`python -m mlx_vlm convert`).",
         )
     return resolve_base_path(name)
+
+
+def _find_snapshot(name: str, verify: bool) -> HubSnapshot:
+    found = find_hub_snapshot(name)
+    if verify and found.complete and found.folder is not None:
+        return HubSnapshot(found.folder, changed_hub_files(found.folder))
+    return found
 
 
 def plan_download(name: str, found: HubSnapshot | None = None) -> BaseDownload:
@@ -132,6 +145,25 @@ def plan_download(name: str, found: HubSnapshot | None = None) -> BaseDownload:
         total_bytes=sum(sizes.values()),
         has_weights=any(each.endswith(".safetensors") for each in sizes),
     )
+
+
+def read_hub_configuration(plan: BaseDownload) -> dict[str, Any]:
+    """The contents of config.json on the hub; nothing is stored.
+
+    Raises:
+        BaseModelUnavailable: the hub can't be reached, or has no such file.
+    """
+    from huggingface_hub import get_session, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
+
+    address = hf_hub_url(plan.name, CONFIGURATION, revision=plan.commit)
+    with _hub_errors_explained(plan.name, HubSnapshot(None)):
+        answer = get_session().get(
+            address, headers=build_hf_headers(), timeout=_METADATA_SECONDS, follow_redirects=True
+        )
+        hf_raise_for_status(answer)
+        configuration = answer.json()
+    return configuration if isinstance(configuration, dict) else {}
 
 
 def _file_sizes(name: str, commit: str | None) -> tuple[dict[str, int], str]:

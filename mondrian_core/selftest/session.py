@@ -154,6 +154,7 @@ class _Session:
         return result
 
     def _between_streams(self, label: str) -> Iterator[StepResult]:
+        self._listen.on_run(label, comparison.BOTH_STREAMS)
         for name in (comparison.LOGITS, comparison.TRAINING):
             gpu, cpu = (self._done.get((label, stream, name)) for stream in (GPU, CPU))
             if gpu is None or cpu is None or not (gpu.figures and cpu.figures):

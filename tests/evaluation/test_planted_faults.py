@@ -13,6 +13,7 @@ from mondrian_core.evaluation import EvaluationReport, LabelledPhotograph, Train
 from mondrian_core.evaluation.gates.definitions import GATES
 from mondrian_core.evaluation.gates.gate import Requirement
 from mondrian_core.photograph_model import Question
+from mondrian_core.recipes import Recipe
 
 Run = Callable[..., EvaluationReport]
 
@@ -60,8 +61,10 @@ def test_base_against_itself_never_passes(run: Run, fake_model: Any) -> None:
         ({"slow": {"candidate": 1.3}}, "latency_overhead"),
     ],
 )
-def test_planted_fault_fails_its_gate(run: Run, fake_model: Any, changes: dict[str, object], gate: str) -> None:
-    report = run(sound(fake_model, **changes))
+def test_planted_fault_fails_its_gate(
+    run: Run, fake_model: Any, complete_recipe: Recipe, changes: dict[str, object], gate: str
+) -> None:
+    report = run(sound(fake_model, **changes), recipe=complete_recipe)
     assert (verdicts(report)[gate], report.verdict) == ("FAIL", "FAIL")
 
 
@@ -196,7 +199,7 @@ def test_too_few_photographs_never_pass(
     assert report.verdict == "INCONCLUSIVE"
 
 
-def test_skipping_hard_photographs_does_not_help(run: Run, fake_model: Any) -> None:
+def test_skipping_hard_photographs_does_not_help(run: Run, fake_model: Any, complete_recipe: Recipe) -> None:
     """Unreadable answers of the candidate get the largest legal error; those of the base don't help it."""
     model = sound(fake_model)
 
@@ -207,7 +210,7 @@ def test_skipping_hard_photographs_does_not_help(run: Run, fake_model: Any) -> N
             return replace(answer, text="I would rather not.", expected_scores={}) if silent else answer
 
     honest = run(model).metrics["against_base"]
-    silent = run(Silent(critics=model.critics), out="silent").metrics["against_base"]
+    silent = run(Silent(critics=model.critics), out="silent", recipe=complete_recipe).metrics["against_base"]
     assert (silent["n"], silent["penalised"]) == (20, 7)
     assert silent["error_ours"] > honest["error_ours"] + 10
 

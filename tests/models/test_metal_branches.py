@@ -6,6 +6,7 @@ import importlib.util
 import platform
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,16 +17,18 @@ from mlx.utils import tree_flatten
 
 from mondrian_core import accelerator_lock, settings
 from mondrian_core.evaluation.measure.mlx_model import MlxModel
-from mondrian_core.models import base_model, cpu_blas
+from mondrian_core.models import base_model, cpu_blas, model_memory
 from mondrian_core.models.base_model import BaseVLM
+from mondrian_core.models.inference.batch_decoding import BatchDecoder
 from mondrian_core.models.inference.decoding import CompiledDecoder, EagerDecoder, make_decoder
+from mondrian_core.models.prompt_encoding import encode_prompt
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.service_units.installation import supervisor_of_machine
 from mondrian_core.service_units.launchd import Launchd
 from mondrian_core.service_units.systemd import Systemd
 from mondrian_core.settings import Settings
-from mondrian_core.training import memory
-from mondrian_core.training.gradient_step import GradientStep
+from mondrian_core.training.gradient_step import GradientStep, most_rows_at_once
+from mondrian_core.training.step_probe import _first_layers
 
 pytestmark = pytest.mark.mini
 
@@ -49,7 +52,13 @@ def test_the_device_of_a_mac_is_named() -> None:
 
 @pytest.mark.usefixtures("mac")
 def test_memory_of_a_mac_is_metals_working_set() -> None:
-    assert memory.machine_memory() == WORKING_SET
+    assert model_memory.machine_memory() == WORKING_SET
+
+
+def test_a_number_takes_two_bytes_on_a_gpu(request: pytest.FixtureRequest) -> None:
+    on_cpu = model_memory.device_item_bytes()
+    request.getfixturevalue("mac")
+    assert (on_cpu, model_memory.device_item_bytes()) == (4, 2)
 
 
 def test_a_step_is_compiled_on_a_gpu(base: BaseVLM, request: pytest.FixtureRequest) -> None:
@@ -57,6 +66,7 @@ def test_a_step_is_compiled_on_a_gpu(base: BaseVLM, request: pytest.FixtureReque
     request.getfixturevalue("mac")
     on_gpu = GradientStep(base)
     assert (on_cpu.compiled, on_gpu.compiled, on_gpu.threads) == (False, True, 1)
+    assert most_rows_at_once() == 1
 
 
 @pytest.mark.usefixtures("mac")
@@ -68,6 +78,8 @@ def test_weights_keep_their_data_type_on_a_gpu(tmp_path: Path) -> None:
     mx.save_safetensors(str(weights), {name: array.astype(mx.bfloat16) for name, array in arrays.items()})
     loaded = base_model.load_base(str(folder))
     assert {array.dtype for _, array in tree_flatten(loaded.model.parameters())} == {mx.bfloat16}
+    with _first_layers(loaded, 1) as cut:
+        assert {array.dtype for _, array in tree_flatten(cut.language_model.parameters())} == {mx.bfloat16}
 
 
 @pytest.mark.parametrize(("fused", "expected"), [(True, EagerDecoder), (False, CompiledDecoder)])
@@ -76,6 +88,24 @@ def test_a_fused_rotary_kernel_decodes_on_the_growing_cache(base: BaseVLM, fused
         family=SimpleNamespace(has_fused_rotary=lambda model: fused), language_model=None, cache=base.cache
     )
     assert type(make_decoder(looks_fused)) is expected
+
+
+def test_a_batch_with_a_fused_rotary_kernel_is_not_compiled(
+    base: BaseVLM, messages: Any, image: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt, answer = encode_prompt(base, messages, image), [5, 6, 7]
+
+    def logits() -> mx.array:
+        monkeypatch.setitem(base.cache, "steps", {})
+        decoder = BatchDecoder(base, groups=1)
+        decoder.feed(decoder.open(prompt), answer)
+        ((_, found),) = decoder.run_pass()
+        return found
+
+    compiled = logits()
+    monkeypatch.setitem(vars(base), "family", replace(base.family, has_fused_rotary=lambda model: True))
+    monkeypatch.setattr(mx, "compile", lambda function: pytest.fail("it was compiled"))
+    assert mx.allclose(logits(), compiled, atol=1e-4)
 
 
 @pytest.mark.parametrize("device", ["CPU", "GPU", f"{NAME} (Metal)"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 STAGE = "evaluate"
 WARM_UPS = 2
+FIRST_PHOTOGRAPHS = 4  # garbage shows in a few answers
 PHOTOGRAPHS_AT_ONCE = 24  # each arm answers about so many before the next arm does, and their features stay in memory
 FILE_INFO = "file"  # key of `Image.info`: the file of a photograph without labels, below the workspace, for people
 _THUMBNAIL = 240  # pixels of the longer side
@@ -131,6 +132,7 @@ class EvaluationRunner:
         champion_trained_on: names of the photographs that the champion was trained on; None when unknown.
         best_trained_on: the same of the best champion, where that is another version.
         digests: of adapter files, by folder, as they are needed.
+        is_lost: True when the answers so far show that no further answer can change the verdict.
     """
 
     model: EvaluationModel
@@ -145,32 +147,64 @@ class EvaluationRunner:
     )  # names of photographs; None: what it was trained on isn't known
     best_trained_on: frozenset[str] | None = frozenset()
     digests: dict[Path | None, str] = field(default_factory=dict)
+    is_lost: Callable[[Sequence[EvaluationOutcome]], bool] = lambda _: False
 
     def answer_all(
         self, subjects: Sequence[EvaluationPhotograph], done: Sequence[EvaluationOutcome]
     ) -> list[EvaluationOutcome]:
-        """Every arm's answer to every photograph; the champion answers only labelled ones it wasn't trained on."""
+        """Every arm's answer to every photograph, or those up to the one after which the verdict `is_lost`.
+
+        The candidate answers first about each group of photographs. Where that decides, the base answers about the
+        same photographs, for comparison, and nobody about more. The champion answers only labelled photographs that it
+        wasn't trained on.
+        """
         known = {(outcome.photograph, outcome.arm): outcome for outcome in done}
         total = sum(self.may_ask(subject, arm) for subject in subjects for arm in self.adapters)
         outcomes: list[EvaluationOutcome] = []
-        for first in range(0, len(subjects), PHOTOGRAPHS_AT_ONCE):
-            group = subjects[first : first + PHOTOGRAPHS_AT_ONCE]
+        for group in _growing_groups(subjects):
             wanted = [(subject.name, arm) for subject in group for arm in self.adapters if self.may_ask(subject, arm)]
-            missing = [
-                Inquiry(subject=subject, arm=arm)
-                for arm in self.adapters
-                for subject in group
-                if self.may_ask(subject, arm) and (subject.name, arm) not in known
-            ]
-            count = len(outcomes) + len(wanted) - len(missing)
-            for inquiry, outcome in self.ask_each(missing):
-                self.samples.append("answer", outcome.as_dict())
-                known[inquiry.subject.name, inquiry.arm] = outcome
-                count += 1
-                what = f"{inquiry.subject.name}: {inquiry.arm} {outcome.reason or outcome.status}"
-                self.listen(StageProgressed(STAGE, count, total, what))
-            outcomes += [known[name] for name in wanted]
+            self._answer_group(group, wanted, known, outcomes, total)
+            outcomes += [known[name] for name in wanted if name in known]
+            if self.is_lost(outcomes):
+                break
         return outcomes
+
+    def _answer_group(
+        self,
+        group: Sequence[EvaluationPhotograph],
+        wanted: Sequence[tuple[str, str]],
+        known: dict[tuple[str, str], EvaluationOutcome],
+        earlier: Sequence[EvaluationOutcome],
+        total: int,
+    ) -> None:
+        """Add the answers about a group of photographs to the known ones, until the verdict `is_lost`.
+
+        Args:
+            group: the photographs.
+            wanted: names of photographs and arms, of the whole group.
+            known: outcomes by photograph and arm; they are not asked for again.
+            earlier: outcomes of the groups before.
+            total: number of answers of the whole evaluation, for the progress.
+        """
+
+        def lost() -> bool:
+            return self.is_lost([*earlier, *(known[name] for name in wanted if name in known)])
+
+        stopped = lost()
+        for arm in sorted(self.adapters, key=lambda arm: arm != CANDIDATE):
+            if stopped and arm != BASE:
+                continue
+            asked = [each for each in group if not stopped or (each.name, CANDIDATE) in known]
+            missing = [each for each in asked if (each.name, arm) in wanted and (each.name, arm) not in known]
+            for inquiry, outcome in self.ask_each([Inquiry(subject=subject, arm=arm) for subject in missing]):
+                self.samples.append("answer", outcome.as_dict())
+                known[inquiry.subject.name, arm] = outcome
+                count = len(earlier) + sum(name in known for name in wanted)
+                what = f"{inquiry.subject.name}: {arm} {outcome.reason or outcome.status}"
+                self.listen(StageProgressed(STAGE, count, total, what))
+                if arm == CANDIDATE and lost():
+                    stopped = True
+                    break
 
     def may_ask(self, subject: EvaluationPhotograph, arm: str, *, of_folds: bool = False) -> bool:
         """False for a champion on a photograph without labels, or one that it was trained on.
@@ -307,6 +341,14 @@ class EvaluationRunner:
             candidate_decode=candidate.decode_seconds,
             switch=switch,
         )
+
+
+def _growing_groups(subjects: Sequence[EvaluationPhotograph]) -> Iterator[Sequence[EvaluationPhotograph]]:
+    """All photographs in their order: a few, then each time twice as many, up to PHOTOGRAPHS_AT_ONCE."""
+    first, size = 0, FIRST_PHOTOGRAPHS
+    while first < len(subjects):
+        yield subjects[first : first + size]
+        first, size = first + size, min(2 * size, PHOTOGRAPHS_AT_ONCE)
 
 
 def answer_seed(seed: int, digest: str) -> int:

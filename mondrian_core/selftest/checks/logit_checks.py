@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -11,6 +12,7 @@ import numpy as np
 
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.forward_pass import hidden_states, lm_head_logits
+from mondrian_core.models.inference.batch_decoding import BatchDecoder
 from mondrian_core.models.inference.decoding import CompiledDecoder, Decoder, EagerDecoder
 from mondrian_core.models.kl import teacher_forced_inputs
 from mondrian_core.models.prompt_encoding import EncodedPrompt, answer_token_ids, encode_prompt
@@ -53,9 +55,10 @@ def check_logits(context: CheckContext) -> CheckOutcome:
         bad = int((~np.isfinite(kept)).sum())
         return CheckOutcome(f"{bad} of {kept.size} logits are not finite", figures, StepCause.WRONG_RESULT)
     worst = LogitDifference(0.0, 0.0)
-    for name, make in DECODERS.items():
+    ways = {name: partial(_by_steps, context, make(base)) for name, make in DECODERS.items()}
+    for name, compute in {**ways, "batch": partial(_in_a_batch, context)}.items():
         context.report(f"step by step, {name}")
-        found = logit_difference(kept, _by_steps(context, make(base), prompt, answer))
+        found = logit_difference(kept, compute(prompt, answer))
         figures[f"difference of the {name} steps"] = found.rms
         if not found.within(allowed):
             sentence = f"the {name} steps differ from one pass by {found.rms:.2g} of the spread, allowed {allowed:.2g}"
@@ -97,4 +100,16 @@ def _by_steps(context: CheckContext, decoder: Decoder, prompt: EncodedPrompt, an
         rows.append(decoder.step(mx.array(token, dtype=mx.int32)))
         mx.eval(rows[-1])
     context.decode_seconds = (time.perf_counter() - began) / len(answer[1:-1])
+    return np.array(mx.stack(rows).astype(mx.float32))
+
+
+def _in_a_batch(context: CheckContext, prompt: EncodedPrompt, answer: list[int]) -> np.ndarray:
+    """Logits (A, V) of the second of two equal rows that are decoded together."""
+    decoder = BatchDecoder(context.base, groups=2)
+    first, second = decoder.open(prompt), decoder.open(prompt)
+    rows = [second.logits]
+    for token in answer[:-1]:
+        decoder.feed(first, [token])
+        decoder.feed(second, [token])
+        rows += [logits for row, logits in decoder.run_pass() if row is second]
     return np.array(mx.stack(rows).astype(mx.float32))
