@@ -256,7 +256,7 @@ def test_a_folder_critiqued_together_equals_one_by_one(
     monkeypatch.setattr(batch_generation, "generate_batch", counted)
 
     def critiques(gain: float) -> list[Any]:
-        monkeypatch.setattr(batch_size, "_gain", lambda *_: gain)
+        monkeypatch.setattr(batch_size, "measured_gain", lambda *_: gain)
         results = [
             result
             for mode in ("baseline", "lora")
