@@ -125,6 +125,39 @@ def write_lock_holder(handle: int, what: str, *, pid: int | None = None, run_pid
     _write(handle, json.dumps(holder).encode())
 
 
+def record_work_memory(nbytes: int) -> None:
+    """Add to the lock file how many bytes the work of this process takes at its peak, for services that start now."""
+    handle = _WORK.get()
+    if handle is not None:
+        holder = _as_record(os.pread(handle, 4096, 0).decode(errors="replace"))
+        _write(handle, json.dumps({**holder, "memory": nbytes}).encode())
+
+
+def memory_of_other_work() -> tuple[int, str]:
+    """(bytes that work of another process takes at its peak, its holder for people); (0, "") without such work."""
+    path = accelerator_lock_path()
+    if _WORK.get() is not None or not path.exists():
+        return 0, ""
+    handle = _open(path)
+    try:
+        if _try_lock(handle):
+            return 0, ""
+    finally:
+        os.close(handle)
+    written = _read(path)
+    found = _as_record(written).get("memory")
+    return (found, format_lock_holder(written)) if isinstance(found, int) and found > 0 else (0, "")
+
+
+def _as_record(written: str) -> dict[str, Any]:
+    """The content of a lock file; {} if it isn't a record, because any user may have written it."""
+    try:
+        found = json.loads(written)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def format_lock_holder(written: str) -> str:
     """The holder, for people: "train of ansel, started by anna, process 4711, since 09:12 UTC".
 

@@ -24,8 +24,8 @@ from mondrian_core.settings import Settings
 
 _FLOAT32 = 4
 _GROUP_SIZE = 64  # of packed weights, in checkpoints that name none
-_LAYERS_IN_FLIGHT = 2.0  # mlx starts operations before earlier ones are finished; their arrays are all held meanwhile
-_CACHE_COPIES = 2  # a step's key-value buffers are written while it reads the old ones
+_VISION_ARRAYS = 36  # of the tower's width that it holds for each patch, besides its attention weights; measured
+_LAYERS_WRITTEN = 3  # layers whose new key-value buffer is written while the old one is still held; measured
 _PREFIX_COPIES = 2  # of the text before the photograph: the base's and one adapter's
 _METAL_SHARES = ((36e9, 2 / 3), (float("inf"), 3 / 4))  # share of the memory up to this size (bytes)
 
@@ -45,6 +45,7 @@ class ModelSize:
         vocabulary: number of tokens.
         deepstack: number of layers that get features of the photograph.
         vision_heads: heads of the vision tower.
+        vision_width: numbers of a patch's hidden state in the vision tower.
         patches_per_token: patches of the photograph that become one token.
         item_bytes: bytes of a number that is computed with, 2 or 4.
         weight_bytes: bytes of all weights in memory.
@@ -60,6 +61,7 @@ class ModelSize:
     vocabulary: int
     deepstack: int
     vision_heads: int
+    vision_width: int
     patches_per_token: int
     item_bytes: int
     weight_bytes: int
@@ -151,14 +153,15 @@ def _size_of(model: Any, item_bytes: int) -> ModelSize:
         vocabulary=int(shape.vocab_size),
         deepstack=len(getattr(vision, "deepstack_visual_indexes", None) or ()),
         vision_heads=int(vision.num_heads),
+        vision_width=int(getattr(vision, "embed_dim", None) or vision.hidden_size),
         patches_per_token=int(vision.spatial_merge_size) ** 2,
         item_bytes=item_bytes,
         weight_bytes=whole + sum(array.size * item_bytes - array.nbytes for array in floating),
     )
 
 
-def forward_layer_bytes(size: ModelSize, tokens: int, context: int) -> int:
-    """Bytes of all arrays that one layer makes in a forward pass without a gradient.
+def forward_bytes(size: ModelSize, tokens: int, context: int) -> int:
+    """Bytes of what a forward pass without a gradient holds at a time, besides its input and its cache.
 
     Attention is not fused: on the CPU it never is, and where a kernel fuses it this counts too much.
 
@@ -167,15 +170,14 @@ def forward_layer_bytes(size: ModelSize, tokens: int, context: int) -> int:
         tokens: T, tokens that are read.
         context: tokens that they attend to.
     """
-    attention = 4 * size.query_width + 6 * size.key_value_width + 2 * size.heads * context
-    per_token = 8 * size.width + attention + 5 * size.mlp_width
-    return tokens * per_token * size.item_bytes
+    per_token = 4 * size.width + 3 * size.query_width + 4 * size.key_value_width + 2 * size.mlp_width
+    return tokens * (per_token + 2 * size.heads * context) * size.item_bytes
 
 
 def vision_bytes(size: ModelSize, image_tokens: int) -> int:
-    """Bytes of the attention weights that the vision tower holds for a photograph, at P x P for each head."""
+    """Bytes that the vision tower holds for a photograph: attention weights of P x P for each head, and its layers."""
     patches = image_tokens * size.patches_per_token
-    return int(_LAYERS_IN_FLIGHT * size.vision_heads * patches * patches * size.item_bytes)
+    return patches * (size.vision_heads * patches + _VISION_ARRAYS * size.vision_width) * size.item_bytes
 
 
 def cache_bytes(size: ModelSize, tokens: int) -> int:
@@ -233,7 +235,6 @@ def predict_serving_memory(size: ModelSize, load: ServingLoad) -> ServingMemory:
     prompt = load.text_tokens + load.image_tokens
     length = prompt + load.answer_tokens
     capacity = (length // CACHE_BLOCK_TOKENS + 1) * CACHE_BLOCK_TOKENS
-    layer = forward_layer_bytes(size, prompt, prompt)
     inputs = prompt * size.width * size.item_bytes + size.deepstack * load.image_tokens * size.width * size.item_bytes
     logits = size.vocabulary * (size.item_bytes + _FLOAT32)
     return ServingMemory(
@@ -241,8 +242,10 @@ def predict_serving_memory(size: ModelSize, load: ServingLoad) -> ServingMemory:
         adapters=load.adapter_bytes,
         prefixes=_PREFIX_COPIES * cache_bytes(size, load.text_tokens),
         photograph=vision_bytes(size, load.image_tokens),
-        prefill=int(inputs + cache_bytes(size, prompt) + _LAYERS_IN_FLIGHT * layer),
-        decoding=load.answers_at_once * (_CACHE_COPIES * cache_bytes(size, capacity) + logits) + inputs,
+        prefill=inputs + cache_bytes(size, prompt) + forward_bytes(size, prompt, prompt),
+        decoding=load.answers_at_once
+        * (cache_bytes(size, capacity) * (size.layers + _LAYERS_WRITTEN) // size.layers + logits)
+        + inputs,
     )
 
 

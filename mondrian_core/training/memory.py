@@ -1,9 +1,9 @@
 """Memory of a training: predicted from sizes and settings, and what a step does to stay within this machine's.
 
-What the gradient keeps of a layer follows from mlx-vlm's layers. Attention is not fused while training: mlx 0.32 has a
-gradient for its parts only, on the CPU and on Metal, so each layer keeps attention weights of T x T for each head.
-Norms are counted in parts too, as on the CPU, which keeps a float32 copy of their input; kernels that fuse them keep
-less. Measured against predicted: docs/experiments/training.md.
+What the gradient keeps of a layer follows from mlx-vlm's layers. Attention is counted as not fused while training, so
+each layer keeps attention weights of T x T for each head; norms are counted in parts, which keep a float32 copy of
+their input. That is so on the CPU. A kernel that fuses them, on Metal, keeps less. Measured against predicted:
+docs/experiments/training.md.
 
 Shapes: `T` tokens, `A` tokens of the answer, `D` width, `V` vocabulary.
 """
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mondrian_core.accelerator_lock import record_work_memory
 from mondrian_core.errors import NotEnoughMemory
 from mondrian_core.models.model_memory import (
     ModelSize,
@@ -247,6 +248,7 @@ def plan_on_this_machine(size: ModelSize, recipe: TrainRecipe, load: TrainingLoa
     plan = plan_training_memory(size, recipe, load, most_rows_at_once(), machine_memory() - held)
     if not plan.fits:
         raise NotEnoughMemory(memory_problem(plan, held), memory_advice(size, recipe, load, plan, held))
+    record_work_memory(plan.memory.peak)
     return plan
 
 

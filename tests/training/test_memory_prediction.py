@@ -15,11 +15,20 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
+from mlx.utils import tree_flatten
 
 import mondrian_core.training  # noqa: F401  (before mlx)
-from mondrian_core.models.base_model import BaseVLM
+from mondrian_core.models.base_model import BaseVLM, load_base
+from mondrian_core.models.inference.decoding import make_decoder
 from mondrian_core.models.lora import lora_layers
-from mondrian_core.models.model_memory import ModelSize, configured_model_size
+from mondrian_core.models.model_memory import (
+    ModelSize,
+    ServingLoad,
+    configured_model_size,
+    loaded_model_size,
+    predict_serving_memory,
+)
+from mondrian_core.models.prompt_encoding import EncodedPrompt
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.training.gradient_step import GradientStep
 from mondrian_core.training.memory import TrainingLoad, predict_training_memory
@@ -160,3 +169,61 @@ def test_predicted_peak_is_what_a_step_takes(
     recipe = TrainRecipe(**{"accumulation": 1, "learning_rate": 1e-4, **settings})
     share = predicted(size, recipe, **how) / step_peak(base, size, recipe, **how)
     assert 0.9 < share < 1.35, f"predicted / measured: {share:.2f}"
+
+
+def prompt_of(size: ModelSize, tokens: int) -> EncodedPrompt:
+    """A prompt of noise without a photograph."""
+    places = mx.arange(tokens, dtype=mx.int32)
+    prompt = EncodedPrompt(
+        ids=tuple(range(tokens)),
+        embeddings=mx.random.normal((1, tokens, size.width)),
+        image_index=mx.zeros((0,), dtype=mx.int32),
+        deepstack=(),
+        positions=mx.broadcast_to(places, (3, 1, tokens)),
+        next_position=tokens,
+    )
+    mx.eval(prompt.embeddings, prompt.positions, prompt.image_index)
+    return prompt
+
+
+@pytest.mark.parametrize(
+    ("family", "shape", "tokens"),
+    [
+        ("qwen3_vl", {}, 512),
+        ("qwen3_vl", {}, 1024),
+        ("qwen3_vl", {"num_attention_heads": 16, "bits": 4}, 512),
+        ("qwen2_vl", {"intermediate_size": 2048}, 512),
+    ],
+)
+def test_predicted_serving_memory_is_what_an_answer_takes(
+    tmp_path: Path, family: str, shape: dict[str, Any], tokens: int
+) -> None:
+    """Prefill, then the longest answer's cache: never more than 10 % too little, and at most 40 % too much."""
+    configured = configuration(family, **{"layers": 6, **shape})
+    base, size = random_base(configured, tmp_path, 4), configured_model_size(configured, 4)
+    memory = predict_serving_memory(size, ServingLoad(text_tokens=tokens, image_tokens=0, answer_tokens=300))
+    prompt, decoder, prefilled, decoded = prompt_of(size, tokens), make_decoder(base), list[int](), list[int]()
+    inputs = tokens * size.width * size.item_bytes
+    gc.collect()
+    held = mx.get_active_memory() - inputs
+    with peak_of(prefilled):
+        mx.eval(decoder.start(prompt))
+    kept = mx.get_active_memory() - held
+    with peak_of(decoded):
+        for _ in range(0, 300, 16):
+            mx.eval(decoder.extend([1] * 16))
+    assert 0.9 < memory.prefill / (prefilled[0] + inputs) < 1.4
+    assert 0.9 < memory.decoding / (decoded[0] + kept) < 1.4
+
+
+def test_weights_are_known_without_reading_them() -> None:
+    """mini's and a published size's; nothing is allocated for it."""
+    held = mx.get_active_memory()
+    mx.reset_peak_memory()
+    large = configured_model_size(skeleton_configuration(SkeletonShape(size="8b", bits=16)), 2)
+    assert large.weight_bytes == pytest.approx(17.5e9, rel=0.02), "8.77 thousand million parameters in 2 bytes"
+    assert mx.get_peak_memory() - held < 1e6
+    mini = load_base("mini")
+    loaded = sum(array.nbytes for _, array in tree_flatten(mini.model.parameters()))
+    assert loaded_model_size(mini).weight_bytes == loaded
+    assert configured_model_size(mini.configuration) == loaded_model_size(mini)

@@ -28,12 +28,16 @@ class LocalEngine:
 
     Raises:
         BaseModelUnavailable: when the base can't be loaded.
+        NotEnoughMemory: a training runs that leaves too little memory.
     """
 
     def __init__(self, base_name: str, *, adapter_cache_bytes: int | None = None) -> None:
         """`adapter_cache_bytes` limits the adapters in memory; None: a default."""
         from mondrian_core.models.base_model import load_base
+        from mondrian_core.models.lora.adapter_cache import DEFAULT_CACHE_BYTES
+        from mondrian_core.models.service_memory import require_memory_to_serve
 
+        require_memory_to_serve(base_name, DEFAULT_CACHE_BYTES if adapter_cache_bytes is None else adapter_cache_bytes)
         with accelerator_lock.compute_turn():
             self.base = load_base(base_name)
         self._adapter_cache_bytes = adapter_cache_bytes
