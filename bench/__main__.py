@@ -14,6 +14,7 @@ from bench import (
     adapter_cache,
     adapter_overhead,
     analyze_command,
+    batch_answers,
     critique_speed,
     gate_error_rates,
     scripted_critique,
@@ -24,6 +25,7 @@ BENCHES: dict[str, Callable[[int, str], dict[str, Any]]] = {
     "critique": critique_speed.measure_critique_speed,
     "scripted": scripted_critique.measure_scripted_critique,
     "terminal": analyze_command.measure_analyze_command,
+    "batch": batch_answers.measure_batch_answers,
     "training": lambda pairs, base_model: {
         "bench": "training",
         **training_speed.measure_training_speed(base_model, pairs, rows=8, epochs=2),
@@ -65,6 +67,7 @@ def _render_result(result: dict[str, Any]) -> str:
     return {
         "critique": _critique_text,
         "scripted": scripted_critique.scripted_critique_text,
+        "batch": batch_answers.batch_answers_text,
         "training": training_speed.training_speed_text,
         "adapters": adapter_overhead.adapter_overhead_text,
     }.get(result["bench"], _pair_text)(result)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mondrian_core.critique_parsing import ParsedCritique, parse_critique_lenient
 from mondrian_core.errors import BadInput, BadPhotograph
@@ -21,6 +22,7 @@ from mondrian_core.serving.critique.adapter_source import find_adapter_source
 from mondrian_core.serving.critique.routing import MODES, parse_mode
 from mondrian_core.serving.critique.strategies import all_strategies
 from mondrian_core.serving.engine.interface import Engine
+from mondrian_core.serving.engine.shared_engine import SharedEngine
 from mondrian_core.serving.jobs.advisor_groups import requested_advisors
 from mondrian_core.serving.jobs.job_claims import claim_new_job
 from mondrian_core.serving.jobs.job_runner import JobRunner, job_filename
@@ -140,7 +142,7 @@ def analyze_photographs(
     engine: Engine | None = None,
     on_result: OnAnalysisResult = lambda result: None,
 ) -> list[AnalysisResult]:
-    """Critique photographs one after the other in this process; each critique becomes a row of the jobs table.
+    """Critique photographs in this process, several at once if that is faster; each becomes a row of the jobs table.
 
     A photograph that can't be used, or whose critique fails, gives a result with its error; the others continue.
 
@@ -149,7 +151,7 @@ def analyze_photographs(
         request: photographs, advisor and mode.
         listen: receives start, progress and end.
         engine: the model; None loads the base model of the settings.
-        on_result: called with each result at once, so that an interruption loses none.
+        on_result: called with the results in the order of the photographs, so that an interruption loses none.
 
     Raises:
         NoWorkspace, NoDatabase, UnknownAdvisor, BaseModelUnavailable: exit status 2.
@@ -157,15 +159,58 @@ def analyze_photographs(
     """
     photographs, requests = find_photographs(request.paths), _requests_by_advisor(settings, request)
     total = len(photographs) * len(requests) * len(request.modes)
-    results = []
+    results: list[AnalysisResult] = []
+
+    def finish(found: Sequence[AnalysisResult]) -> None:
+        for result in found:
+            results.append(result)
+            on_result(result)
+            listen(StageProgressed("analyze", len(results), total, f"{result.path.name} ({result.requested_mode})"))
+
     with open_job_runner(settings, request.lora_path, listen, engine) as job_runner:
-        for path in photographs:
-            for result in _analyze_in_modes(job_runner, path, requests):
-                results.append(result)
-                on_result(result)
-                listen(StageProgressed("analyze", len(results), total, f"{path.name} ({result.requested_mode})"))
+        numbered = _analyze_all(job_runner, photographs, requests)
+        with closing(numbered):  # an interruption anywhere ends the work of all threads
+            for found in _in_order(numbered):
+                finish(found)
     listen(StageFinished("analyze", {"photographs": len(photographs), "critiques": len(results)}))
     return results
+
+
+def _analyze_all(
+    job_runner: JobRunner, photographs: Sequence[Path], requests: Sequence[BatchRequest]
+) -> Generator[tuple[int, list[AnalysisResult]]]:
+    """(number of the photograph, its results) as they are ready: the first alone, then several at once if that pays."""
+    shared = cast(SharedEngine, job_runner.engine)
+
+    def analyze(path: Path) -> list[AnalysisResult]:
+        return list(_analyze_in_modes(job_runner, path, requests))
+
+    number = 0
+    while number < len(photographs):
+        left = photographs[number:]
+        rows = shared.rows_at_once(len(left)) if len(left) > 1 else 1
+        if rows > 1:
+            for place, found in shared.run_all([partial(analyze, path) for path in left], rows):
+                yield number + place, found
+            return
+        yield number, analyze(left[0])
+        number += 1
+
+
+def _in_order(numbered: Iterable[tuple[int, list[AnalysisResult]]]) -> Iterator[list[AnalysisResult]]:
+    """The results by number; after an interruption also those that waited for earlier ones."""
+    early: dict[int, list[AnalysisResult]] = {}
+    following = 0
+    try:
+        for number, found in numbered:
+            early[number] = found
+            while following in early:
+                yield early.pop(following)
+                following += 1
+    except (Exception, KeyboardInterrupt):
+        for number in sorted(early):
+            yield early[number]
+        raise
 
 
 @contextmanager
@@ -206,12 +251,12 @@ def open_job_runner(
             lora_path or (str(settings.lora_adapter_dir) if settings.lora_adapter_dir else None), registry
         )
         listen(StageStarted("analyze", None, f"loading {settings.base}"))
-        engine = engine or _local_engine(settings, listen)
+        shared = SharedEngine(engine or _local_engine(settings, listen))
         yield JobRunner(
             store=store,
             root=root,
-            engine=engine,
-            adapters=ActiveAdapters(registry, source, engine.check, listen),
+            engine=shared,
+            adapters=ActiveAdapters(registry, source, shared.check, listen),
             strategies=all_strategies(),
             embed=settings.embeddings_enabled,
             exif=settings.exif_enabled,

@@ -47,7 +47,7 @@ def test_questions_to_two_arms_are_answered_together(
         return encode(*arguments)
 
     monkeypatch.setattr(generation, "prepare_prompt", count)
-    monkeypatch.setattr(batch_size, "_gain", lambda *_: gain)
+    monkeypatch.setattr(batch_size, "measured_gain", lambda *_: gain)
     model = MlxModel(base, PROMPT)
     questions = [
         Question(
@@ -84,7 +84,7 @@ def test_a_photograph_that_cannot_be_encoded_fails_alone(monkeypatch: pytest.Mon
         return encode(base, messages, image)
 
     monkeypatch.setattr(generation, "prepare_prompt", fail_on_first)
-    monkeypatch.setattr(batch_size, "_gain", lambda *_: 8.0)
+    monkeypatch.setattr(batch_size, "measured_gain", lambda *_: 8.0)
     messages = critique_messages(PROMPT)
     questions = [Question(messages=messages, image=_photograph(seed), max_tokens=8) for seed in (1, 0, 2)]
     for asked in (questions, questions[1:]):

@@ -259,7 +259,7 @@ def test_interruption_keeps_finished_critiques(
         return asked(*arguments)
 
     fake_engine.ask = ask
-    monkeypatch.setattr(batch_analyze, "_local_engine", lambda base: fake_engine)
+    monkeypatch.setattr(batch_analyze, "_local_engine", lambda *_: fake_engine)
     status = main(
         [
             "analyze",
@@ -288,7 +288,7 @@ def test_command_accepts_a_folder_and_older_option_names(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     promote("v0002")
-    monkeypatch.setattr(batch_analyze, "_local_engine", lambda base: fake_engine)
+    monkeypatch.setattr(batch_analyze, "_local_engine", lambda *_: fake_engine)
     where = ["--workspace", str(settings.root), "--adapters", str(settings.adapters_root), "--advisor", "ansel"]
     assert main(["analyze", str(folder), "--use_fine_tuned", "--json", *where]) == 0
     assert {each["model_used"] for each in json.loads(capsys.readouterr().out)} == {"fine_tuned"}
@@ -326,7 +326,7 @@ def test_file_that_is_not_a_photograph_is_bad_input(
 ) -> None:
     wrong = tmp_path / "page.jpg"
     wrong.write_text("<html>no photograph</html>")
-    monkeypatch.setattr(batch_analyze, "_local_engine", lambda base: fake_engine)
+    monkeypatch.setattr(batch_analyze, "_local_engine", lambda *_: fake_engine)
     words = ["analyze", str(wrong), "--advisor", "ansel", "--mode", "baseline", "--workspace", str(settings.root)]
     assert main(words) == 2
     assert "can't be used as a photograph" in capsys.readouterr().out

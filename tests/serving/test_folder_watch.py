@@ -252,7 +252,7 @@ def test_the_command_ends_clean_and_goes_on_after_a_restart(
         return asked(*arguments)
 
     fake_engine.ask = ask
-    monkeypatch.setattr(batch_analyze, "_local_engine", lambda base: fake_engine)
+    monkeypatch.setattr(batch_analyze, "_local_engine", lambda *_: fake_engine)
     assert run_watch(settings, inbox, "--existing", "--advisor", "ansel", "--xmp", "--json") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     done = [line for line in lines if line["critique"]]

@@ -34,7 +34,7 @@ def rows_at_once(base: BaseVLM, prompt: EncodedPrompt, max_tokens: int, waiting:
     """
     fitting = rows_within(base, len(prompt.ids) + max_tokens, _budget())
     rows = min(MAX_ROWS, waiting, fitting)
-    return rows if rows > 1 and _gain(base, prompt) >= MIN_GAIN else 1
+    return rows if rows > 1 and measured_gain(base, prompt) >= MIN_GAIN else 1
 
 
 def rows_within(base: BaseVLM, tokens: int, nbytes: int) -> int:
@@ -57,7 +57,7 @@ def _budget() -> int:
     return max(_MIN_BYTES, int(psutil.virtual_memory().total * _MEMORY_SHARE))
 
 
-def _gain(base: BaseVLM, prompt: EncodedPrompt) -> float:
+def measured_gain(base: BaseVLM, prompt: EncodedPrompt) -> float:
     """Tokens per second with `MAX_ROWS` rows, over those with one: measured once on rows that share the prompt."""
     if "batch_gain" not in base.cache:
         decoder = BatchDecoder(base, 1)

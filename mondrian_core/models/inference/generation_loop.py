@@ -121,7 +121,7 @@ class AnswerInProgress:
         return self._choose.forced()
 
     def _after_choice(self, token: int) -> list[int]:
-        """The token that the model chose and those that it forces; [] if it ends the answer. The grammar is told."""
+        """The token that the model chose and those that it forces; [] if it ends the answer. It updates the grammar."""
         if not self._register_choice(token):
             return []
         self._choose.consume([token])
@@ -130,7 +130,7 @@ class AnswerInProgress:
         return known
 
     def _after_forced(self, forced: list[int]) -> list[int]:
-        """The forced tokens that belong to the answer. The grammar is told."""
+        """The forced tokens that belong to the answer. It updates the grammar."""
         known = self._cut(forced)
         self._choose.consume(known)
         return known

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +17,11 @@ from mondrian_core.photograph_model import OnToken, Question
 from mondrian_core.pixel_files import load_image
 from mondrian_core.samples_file import SAMPLES_NAME, SamplesFile
 from mondrian_core.serving.engine.interface import AdapterCacheUse, Reply
+from mondrian_core.serving.engine.shared_engine import WaitingQuestion
 
 if TYPE_CHECKING:
+    from mondrian_core.models.inference.batch_generation import AnswerOrder
+    from mondrian_core.models.inference.generation import Generation
     from mondrian_core.models.inference.ngram_draft import NgramDrafter
 
 _MIN_DRAFTERS = 4  # as many as adapters stay loaded, but at least these
@@ -60,7 +65,6 @@ class LocalEngine:
             return self._answer(question, on_token)
 
     def _answer(self, question: Question, on_token: OnToken | None) -> Reply:
-        from mondrian_core.models.image_embedding import photo_embedding
         from mondrian_core.models.inference.generation import generate
 
         began = time.perf_counter()
@@ -92,21 +96,89 @@ class LocalEngine:
         )
         if drafter is not None and not question.precedents and question.temperature <= 0:
             drafter.learn_answer(generation.tokens)
+        return self._reply(generation, prompt, question, (encode_seconds, switch_seconds))
+
+    def _reply(
+        self, generation: Generation, prompt: Any, question: Question, more_seconds: tuple[float, float]
+    ) -> Reply:
+        """The reply; `more_seconds` are those of encoding, unless the generation includes them, and of a switch."""
+        from mondrian_core.models.image_embedding import photo_embedding
+
         return Reply(
             text=generation.text,
             finish_reason=generation.finish_reason,
             tokens=len(generation.tokens),
             prompt_tokens=generation.prompt_tokens,
             image_tokens=generation.image_tokens,
-            prefill_seconds=encode_seconds + generation.prefill_seconds,
+            prefill_seconds=more_seconds[0] + generation.prefill_seconds,
             decode_seconds=generation.decode_seconds,
-            switch_seconds=switch_seconds,
+            switch_seconds=more_seconds[1],
             expected_scores=dict(generation.expected_scores),
             boot=str(os.getpid()),
             embedding=photo_embedding(prompt) if question.embed else (),
             drafted=generation.drafted,
             accepted=generation.accepted,
             adapter_cache=self._cache_use() if self._switch is not None else None,
+        )
+
+    def rows_at_once(self, question: Question, waiting: int) -> int:
+        """See BatchEngine."""
+        from mondrian_core.models.inference.batch_size import rows_at_once
+
+        with accelerator_lock.compute_turn():
+            self._use(question.adapter)
+            return rows_at_once(self.base, self._prompt(question)[0], question.max_tokens, waiting)
+
+    def ask_each(
+        self, next_question: Callable[[], WaitingQuestion | None], rows: int
+    ) -> Iterator[tuple[WaitingQuestion, Reply | Exception]]:
+        """See BatchEngine. The turn on the accelerator passes on whenever an answer ends."""
+        from mondrian_core.models.inference.batch_generation import generate_batch
+
+        prompts: dict[WaitingQuestion, Any] = {}
+        switch_seconds = 0.0
+
+        def next_order() -> AnswerOrder[WaitingQuestion] | None:
+            nonlocal switch_seconds
+            waiting = next_question()
+            if waiting is None:
+                return None
+            began = time.perf_counter()
+            self._use(waiting.question.adapter)  # all questions of a batch are about the same one
+            switch_seconds = max(switch_seconds, time.perf_counter() - began)
+            return self._order(waiting, prompts)
+
+        replies = generate_batch(self.base, next_order, rows)
+        while True:
+            with accelerator_lock.compute_turn():
+                ended = next(replies, None)
+            if ended is None:
+                return
+            waiting, answer = ended
+            prompt = prompts.pop(waiting, None)
+            if isinstance(answer, Exception):
+                yield waiting, answer
+            else:
+                yield waiting, self._reply(answer, prompt, waiting.question, (0.0, switch_seconds))
+
+    def _order(self, waiting: WaitingQuestion, prompts: dict[WaitingQuestion, Any]) -> AnswerOrder[WaitingQuestion]:
+        from mondrian_core.models.inference.batch_generation import AnswerOrder
+
+        question, count = waiting.question, itertools.count(1)
+
+        def encode() -> Any:
+            prompts[waiting] = self._prompt(question)[0]
+            return prompts[waiting]
+
+        return AnswerOrder(
+            key=waiting,
+            prompt=encode,
+            max_tokens=question.max_tokens,
+            temperature=question.temperature,
+            seed=question.seed,
+            constrained=question.constrained,
+            schema=question.schema,
+            on_token=lambda _piece: waiting.on_token(next(count)) if waiting.on_token else None,
         )
 
     def _drafter_for(self, adapter: Path | None) -> NgramDrafter:

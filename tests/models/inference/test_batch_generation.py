@@ -9,6 +9,7 @@ import pytest
 
 import mondrian_core.models  # noqa: F401  (before mlx)
 from mondrian_core.models.base_model import BaseVLM
+from mondrian_core.models.inference import generation_loop
 from mondrian_core.models.inference.batch_generation import AnswerOrder, generate_batch
 from mondrian_core.models.inference.generation import Generation, generate
 from mondrian_core.models.lora.adapter_switch import get_adapter_switch
@@ -74,6 +75,32 @@ def test_answers_of_every_kind_equal_those_one_by_one(
     get_adapter_switch(base).use(adapter)
     (order,) = orders[2:3]
     _assert_equal(_together(base, orders[2:4], rows=2)[2], _alone(base, messages, order))
+
+
+def test_an_answer_that_repeats_itself_ends_alone(
+    base: BaseVLM, messages: Any, prompts: list[EncodedPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row of the answer that is found to loop is free for the next; the others go on."""
+
+    class Detector:
+        started = 0
+
+        def __init__(self, base: BaseVLM) -> None:
+            Detector.started += 1
+            self.left = 9 if Detector.started == 1 else -1
+
+        def add(self, token: int) -> bool:
+            self.left -= 1
+            return self.left == 0
+
+    monkeypatch.setattr(generation_loop, "LoopDetector", Detector)
+    orders = [AnswerOrder(key=key, prompt=prompts[key].load, max_tokens=24, constrained=True) for key in range(3)]
+    found = _together(base, orders, rows=2)
+    Detector.started = 0
+    for order in orders:
+        _assert_equal(found[order.key], _alone(base, messages, order))
+    ends = [answer.finish_reason for _, answer in sorted(found.items()) if isinstance(answer, Generation)]
+    assert ends == ["loop", "length", "length"]
 
 
 def test_pieces_of_text_arrive_as_they_are_generated(base: BaseVLM, prompts: list[EncodedPrompt]) -> None:

@@ -230,3 +230,47 @@ def test_analyze_writes_rows_with_base_and_adapter(settings: Settings, tmp_path:
         "one.jpg",
     )
     assert tuned.critique is not None and tuned.model_used == "fine_tuned"
+
+
+def test_a_folder_critiqued_together_equals_one_by_one(
+    settings: Settings, tmp_path: Path, mini: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Base and adapter, a damaged photograph among the others: the same critiques, in the order of the names."""
+    from mondrian_core.models.inference import batch_generation, batch_size
+
+    (tmp_path / "weak").mkdir()
+    adapter = _random_adapter(tmp_path / "weak", spread=0.001)
+    folder = tmp_path / "shoot"
+    folder.mkdir()
+    rng = np.random.default_rng(5)
+    for name in ("a.png", "b.png", "d.png"):
+        render_scene(sample_scene(rng)).resize((192, 128)).save(folder / name)
+    (folder / "c.png").write_bytes(b"not a photograph")
+    batches: list[int] = []
+    together = batch_generation.generate_batch
+
+    def counted(base: Any, next_order: Any, rows: int) -> Any:
+        batches.append(rows)
+        return together(base, next_order, rows)
+
+    monkeypatch.setattr(batch_generation, "generate_batch", counted)
+
+    def critiques(gain: float) -> list[Any]:
+        monkeypatch.setattr(batch_size, "measured_gain", lambda *_: gain)
+        results = [
+            result
+            for mode in ("baseline", "lora")
+            for result in analyze_photographs(
+                settings,
+                BatchRequest(paths=[folder], advisor="ansel", mode=mode, lora_path=str(adapter)),
+                engine=mini,
+            )
+        ]
+        return [(result.path.name, result.mode, result.critique) for result in results]
+
+    alone = critiques(1.0)
+    assert not batches
+    assert critiques(8.0) == alone
+    assert batches and set(batches) == {3}, "the first photograph is critiqued alone, the other three together"
+    assert [critique is None for _, _, critique in alone] == [False, False, True, False] * 2
+    mini._use(None)
