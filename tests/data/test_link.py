@@ -159,7 +159,7 @@ def broken(folder: Path, store: Store) -> dict[str, str]:
         "no_scores": {"scores": dict.fromkeys(DIMENSIONS)},
         "score_out_of_range": {"scores": {**model.scores, "lighting": 10.5}},
         "unparsable_answer": {"scores": {**model.scores, "lighting": "high"}},
-        "no_comments": {"comments": {**model.comments, "lighting": " "}},
+        "no_comments": {"comments": {**model.comments, "lighting": " \u200b\ufeff"}},
         "unreadable_record": {"comments": {**model.comments, "lighting": b"Sch\xf6n"}},
         "placeholder_comments": {"comments": dict.fromkeys(DIMENSIONS, "ok.")},
         "duplicate_of": {"created_at": "2025-01-01T00:00:00"},
