@@ -23,8 +23,8 @@ def array_file(folder: Path, name: str) -> Path:
     return folder / f"{name}.npy"
 
 
-def compare_streams(gpu: StepResult, cpu: StepResult, folders: tuple[Path, Path]) -> StepResult:
-    """The results of one step on both streams.
+def compare_streams(gpu: StepResult, cpu: StepResult, folders: tuple[Path, Path]) -> StepResult | None:
+    """The results of one step on both streams; None if there is nothing that both computed.
 
     Args:
         gpu: result of the GPU stream.
@@ -40,7 +40,7 @@ def compare_streams(gpu: StepResult, cpu: StepResult, folders: tuple[Path, Path]
         if all(path.is_file() for path in paths):
             first, second = (np.load(path).astype(np.float64) for path in paths)
             found.append(_arrays(BOTH_STREAMS, gpu, name, (second, first), allowed))
-    return max(found, key=lambda each: (each.status is StepStatus.OFF, each.figures["rms"]))
+    return max(found, key=lambda each: (each.status is StepStatus.OFF, each.figures["rms"]), default=None)
 
 
 def compare_with_published(found: StepResult, published: Mapping[str, Any], layers: int, width: int) -> StepResult:

@@ -161,7 +161,9 @@ class _Session:
             if gpu is None or cpu is None or not (gpu.figures and cpu.figures):
                 continue
             folders = (self._workers[label, GPU].folder, self._workers[label, CPU].folder)
-            yield comparison.compare_streams(gpu, cpu, folders)
+            compared = comparison.compare_streams(gpu, cpu, folders)
+            if compared is not None:
+                yield compared
 
     def _published(self, result: StepResult, machine: Mapping[str, Any]) -> StepResult | None:
         """The comparison with published figures; None where there are none."""

@@ -106,7 +106,18 @@ class SelfTestWorker:
         return self._context
 
     def _use_stream(self) -> None:
-        mx.set_default_device(mx.gpu if self._stream == "GPU" else mx.cpu)
+        """Compute on this process's stream.
+
+        mlx-vlm looks for Metal when it is imported, and then rotates with kernels that only a GPU runs. So on a Mac's
+        CPU stream Metal is hidden from it.
+        """
+        if self._stream == "GPU":
+            mx.set_default_device(mx.gpu)
+            return
+        if "mlx_vlm" in sys.modules:
+            raise RuntimeError("mlx-vlm is imported before its stream is chosen")
+        mx.metal.is_available = lambda: False
+        mx.set_default_device(mx.cpu)
 
     def _report(self, text: str) -> None:
         self._send({"event": "progress", "text": text})

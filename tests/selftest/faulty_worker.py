@@ -41,7 +41,8 @@ class FaultyWorker(worker.SelfTestWorker):
     second_stream = False
 
     def _use_stream(self) -> None:
-        mx.set_default_device(mx.cpu)
+        if self._stream == "CPU":
+            super()._use_stream()
 
     def _loaded(self, until: float) -> CheckContext:
         context = super()._loaded(until)
@@ -122,7 +123,12 @@ def _adapter_left() -> None:
     vars(adapter_switch)["_set_delta"] = set_delta
 
 
+def _looks_like_a_mac() -> None:
+    mx.metal.is_available = lambda: True
+
+
 PATCHES: dict[str, Callable[[], None]] = {
+    "looks like a Mac": _looks_like_a_mac,
     "drafts change text": _drafts_change_text,
     "resume differs": _resume_differs,
     "adapter left": _adapter_left,

@@ -81,6 +81,19 @@ def test_what_has_no_fault_is_fine(report: SelfTestReport) -> None:
     assert [each for each in report.results if each.status is StepStatus.SKIPPED] == []
 
 
+def test_the_cpu_stream_of_a_mac_uses_no_kernel_of_metal() -> None:
+    """Here such a kernel fails as it does on a Mac's CPU stream."""
+    planted = {"CPU": {"patches": ["looks like a Mac"]}}
+    plan = SelfTestPlan(
+        base="mini",
+        base_folder=None,
+        seconds=1200.0,
+        steps=[replace(step, limit=SHARED_MACHINE_LIMIT) for step in STEPS if step.name in ("load", "logits")],
+        worker=(sys.executable, str(FAULTY_WORKER), json.dumps(planted)),
+    )
+    assert run_selftest(plan).off == []
+
+
 def test_words_of_an_error_reach_the_report_without_places(report: SelfTestReport) -> None:
     assert "somebody" in found(report, "GPU", "constrained").detail
     text = json.dumps(report.as_dict(PrivateWords([])))

@@ -97,7 +97,7 @@ def _decoding_figures(context: CheckContext) -> dict[str, Any]:
 def _decode(context: CheckContext, prompt: EncodedPrompt, adapter: Path | None) -> _Decoding:
     lora_layers.get_adapter_switch(context.base).use(adapter)
     try:
-        clock: list[float] = []  # processor time at each piece of text, the first one after the prefill
+        clock = [time.process_time()]  # then processor time at each piece of text, the first one after the prefill
         answer = generate(
             context.base,
             [],
@@ -107,7 +107,7 @@ def _decode(context: CheckContext, prompt: EncodedPrompt, adapter: Path | None) 
             prepared=prompt,
             on_token=lambda _: clock.append(time.process_time()),
         )
-        cpu = time.process_time() - clock[0]
+        cpu = time.process_time() - clock[min(1, len(clock) - 1)]
     finally:
         lora_layers.get_adapter_switch(context.base).use(None)
     steps = DECODED_TOKENS - 1
