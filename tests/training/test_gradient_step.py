@@ -188,6 +188,23 @@ def test_segments_do_not_change_gradient(attached: BaseVLM, compiled: bool, monk
     attached.model.eval()
 
 
+def test_segments_and_pieces_repeat_bit_for_bit(attached: BaseVLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a resumed run depends on: a step gives the same bytes each time, on threads too."""
+    attached.model.train()
+    monkeypatch.setattr(gradient_pass, "SEGMENTS_FROM_WIDTH", 0)
+    monkeypatch.setattr(steps, "_LOGITS_AT_ONCE", 1)
+    examples = encode_training_rows(attached, [make_row(1), make_row(2)], TrainRecipe(), ignore_events, "")
+    batches = [make_training_batch(attached, example, 16, 1.0) for example in examples]
+    found = []
+    for _ in range(3):
+        step = steps.GradientStep(attached, compiled=False, threads=2)
+        loss, gradient = step.loss_and_grad(attached.model.trainable_parameters(), batches)
+        found.append([np.array(loss), *(np.array(array) for _, array in tree_flatten(gradient))])
+        step.close()
+    attached.model.eval()
+    assert all(np.array_equal(a, b) and np.array_equal(a, c) for a, b, c in zip(*found, strict=True))
+
+
 def test_segments_keep_less_memory(attached: BaseVLM, monkeypatch: pytest.MonkeyPatch) -> None:
     """At least a quarter less at the peak, with segments as with whole layers computed again."""
     attached.model.train()
