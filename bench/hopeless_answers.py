@@ -49,7 +49,7 @@ GARBAGE: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScriptedAnswer:
+class CountedAnswer:
     """An answer of a script, with the fields of a generated one."""
 
     text: str
@@ -81,7 +81,7 @@ class ScriptedModel:
     def use(self, adapter: Path | None) -> None:
         """Nothing to switch."""
 
-    def ask(self, question: Question, on_token: OnToken | None = None) -> ScriptedAnswer:
+    def ask(self, question: Question, on_token: OnToken | None = None) -> CountedAnswer:
         """The next answer."""
         script = self._sound if question.adapter is None else self._garbage
         limit, reason = question.exact_tokens or question.max_tokens, "length"
@@ -94,9 +94,9 @@ class ScriptedModel:
         self.answers += 1
         self.tokens += limit if question.exact_tokens else len(tokens)
         text = str(self._reader.tokenizer.decode(tokens))
-        return ScriptedAnswer(text=text, tokens=tokens, finish_reason="stop" if finished else reason)
+        return CountedAnswer(text=text, tokens=tokens, finish_reason="stop" if finished else reason)
 
-    def ask_each(self, questions: Sequence[Question]) -> Iterator[tuple[int, ScriptedAnswer | Exception]]:
+    def ask_each(self, questions: Sequence[Question]) -> Iterator[tuple[int, CountedAnswer | Exception]]:
         """One after the other."""
         return answer_one_by_one(self.ask, questions)
 

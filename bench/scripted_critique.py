@@ -38,7 +38,7 @@ SIDES = (ONE_BY_ONE, RUNS_APART, SIDE_BY_SIDE, SCORES_FIRST, RIVAL)
 
 
 @dataclass(frozen=True)
-class ScriptedAnswer:
+class TimedScript:
     """One timed answer: wall and CPU seconds, its tokens and the passes after the prompt."""
 
     seconds: float
@@ -107,7 +107,7 @@ class ScriptedStage:
         self.messages = critique_messages(AdvisorPrompt("ansel", "Ansel Adams", "Landscapes in black and white."))
         self.text = self.processor.apply_chat_template(self.messages, add_generation_prompt=True, tokenize=False)
 
-    def run_round(self, text: str, number: int) -> dict[str, ScriptedAnswer]:
+    def run_round(self, text: str, number: int) -> dict[str, TimedScript]:
         """Every side once on one photograph; `number` rotates the order."""
         from bench.side_by_side import AnswerLayout
 
@@ -124,7 +124,7 @@ class ScriptedStage:
         for name in (*SIDES[first:], *SIDES[:first]):
             began, cpu_began = time.perf_counter(), time.process_time()
             tokens, passes = work[name]()
-            found[name] = ScriptedAnswer(time.perf_counter() - began, time.process_time() - cpu_began, tokens, passes)
+            found[name] = TimedScript(time.perf_counter() - began, time.process_time() - cpu_began, tokens, passes)
         return found
 
     def _ours(self, photograph: Image.Image, text: str) -> tuple[int, int]:
@@ -242,7 +242,7 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         setattr(owner, name, kept)
 
 
-def _summary(measured: list[ScriptedAnswer]) -> dict[str, Any]:
+def _summary(measured: list[TimedScript]) -> dict[str, Any]:
     seconds = [each.seconds for each in measured]
     return {
         "seconds_median": statistics.median(seconds),
@@ -253,7 +253,7 @@ def _summary(measured: list[ScriptedAnswer]) -> dict[str, Any]:
     }
 
 
-def _ratio(rounds: list[dict[str, ScriptedAnswer]], ours: str, rival: str, clock: str) -> dict[str, float]:
+def _ratio(rounds: list[dict[str, TimedScript]], ours: str, rival: str, clock: str) -> dict[str, float]:
     """Median of rival/ours over the rounds, its bootstrapped 95 % interval, and the range of the ratios."""
     ratios = np.array([getattr(each[rival], clock) / getattr(each[ours], clock) for each in rounds])
     low, high = median_interval(ratios, draws=RESAMPLES)

@@ -77,8 +77,7 @@ def parse_critique_strict(text: str) -> Critique:
 
     Accepts white space around the object, and unnecessary escapes (earlier adapters were trained on them). Rejects a
     fence, a missing or extra key, a key out of order, a score that isn't a number in 0-10, a comment without a visible
-    character, and a
-    grade that isn't a plain number ("7.0/10") or differs from the mean by more than `GRADE_TOLERANCE`.
+    character, and a grade that isn't a plain number ("7.0/10") or differs from the mean by more than `GRADE_TOLERANCE`.
 
     Raises:
         CritiqueParseError: with the first reason found.

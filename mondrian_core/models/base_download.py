@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mondrian_core.errors import BaseModelUnavailable, translate_foreign_errors
+from mondrian_core.errors import BaseModelUnavailable, MondrianError, translate_foreign_errors
 from mondrian_core.events import EventListener, StageFinished, StageNotice, StageProgressed, StageStarted, ignore_events
 from mondrian_core.models.base_model import is_hub_id, require_known_family, resolve_base_path
 from mondrian_core.models.checkpoint_files import (
@@ -363,7 +363,7 @@ def _hub_errors_explained(name: str, found: HubSnapshot) -> Iterator[None]:
     except errors.GatedRepoError as error:
         raise BaseModelUnavailable(
             f"The base model {name} is gated: the hub gives it only to users who accepted its conditions.",
-            f"Accept them on its page of the hub, log in with `hf auth login` (or set HF_TOKEN), and run "
+            "Accept them on its page of the hub, log in with `hf auth login` (or set HF_TOKEN), and run "
             f"{base_download_command(name)} again.",
         ) from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
@@ -376,7 +376,7 @@ def _hub_errors_explained(name: str, found: HubSnapshot) -> Iterator[None]:
         if error.errno is not None and not isinstance(error, ConnectionError):
             raise
         raise _unreachable(name, found, error) from error
-    except BaseModelUnavailable:
+    except MondrianError:
         raise
     except Exception as error:
         raise _unreachable(name, found, error) from error

@@ -10,7 +10,7 @@ A layer is cut into segments, each of which ends in products with frozen weights
 The backward pass computes a segment again from its inputs. The gradient of a product doesn't need its result, so no
 frozen weight is multiplied twice, only norms, rotation, attention, activations, casts and LoRA's first products run
 again (selective recomputation: Korthikanti et al., "Reducing Activation Recomputation in Large Transformer Models",
-2022). What is kept per token and layer is in `kept_numbers`; attention probabilities, quadratic in the tokens, are not.
+2022). Attention probabilities, which grow with the square of the tokens, are not kept.
 
 mlx-vlm's own modules run inside: `_Given` hands them projections that are already computed.
 
@@ -35,14 +35,6 @@ SEGMENTS_FROM_WIDTH = 1024
 def has_segmented_layers(base: BaseVLM) -> bool:
     """Whether the backward pass of this base computes segments again; a training with dropout never does."""
     return base.hidden_size >= SEGMENTS_FROM_WIDTH
-
-
-def kept_numbers(base: BaseVLM) -> int:
-    """Numbers that a segmented layer keeps per token for the gradient: inputs of segments, in the base's data type."""
-    shape = base.language_model.args
-    head = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
-    projections = (shape.num_attention_heads + 2 * shape.num_key_value_heads) * head
-    return int(2 * shape.hidden_size + projections + 2 * shape.intermediate_size)
 
 
 def states_at(

@@ -98,7 +98,7 @@ class ScoreLogitsRecorder:
         self._tail = (self._tail + decode_token_texts(self._base, [token])[0])[-_TAIL:]
         if following is None:
             return
-        if SCORE_KEY_PATTERN.search(self._tail) or index in self._logits or _UNFINISHED_NUMBER.search(self._tail):
+        if SCORE_KEY_PATTERN.search(self._tail) or _UNFINISHED_NUMBER.search(self._tail):
             self._logits[index + 1] = following
 
     def score_distributions(self, tokens: Sequence[int], probe: Probe) -> dict[str, ScoreDistribution]:

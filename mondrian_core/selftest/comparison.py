@@ -12,24 +12,35 @@ from mondrian_core.selftest.steps import StepCause, StepResult, StepStatus
 from mondrian_core.selftest.tolerances import LARGEST_TO_RMS, allowed_difference
 
 LOGITS, TRAINING = "logits", "training_step"
+SHORT_TEXT, PHOTOGRAPH = "short text", "photograph"  # arrays next to the logits, which a slow stream reaches too
+COMPARED_ARRAYS = (SHORT_TEXT, PHOTOGRAPH, LOGITS)
 BOTH_STREAMS, PUBLISHED = "GPU and CPU", "published"
 SLOWER = 3.0  # a device of the same name that is this many times slower than published is off
 
 
-def compare_streams(gpu: StepResult, cpu: StepResult, folders: tuple[Path, Path], logits_file: str) -> StepResult:
+def array_file(folder: Path, name: str) -> Path:
+    """Where a worker leaves an array of COMPARED_ARRAYS."""
+    return folder / f"{name}.npy"
+
+
+def compare_streams(gpu: StepResult, cpu: StepResult, folders: tuple[Path, Path]) -> StepResult:
     """The results of one step on both streams.
 
     Args:
         gpu: result of the GPU stream.
         cpu: result of the CPU stream, which computes in float32.
         folders: folders with the arrays of both.
-        logits_file: name of the array of logits (A, V).
     """
     allowed = max(float(each.figures["allowed_difference"]) for each in (gpu, cpu))
     if gpu.step == TRAINING:
         return _numbers(BOTH_STREAMS, gpu, cpu.figures, ("loss", "gradient_norm"), allowed)
-    first, second = (np.load(folder / logits_file).astype(np.float64) for folder in folders)
-    return _logits(BOTH_STREAMS, gpu, second, first, allowed)
+    found = []
+    for name in COMPARED_ARRAYS:
+        paths = [array_file(folder, name) for folder in folders]
+        if all(path.is_file() for path in paths):
+            first, second = (np.load(path).astype(np.float64) for path in paths)
+            found.append(_arrays(BOTH_STREAMS, gpu, name, (second, first), allowed))
+    return max(found, key=lambda each: (each.status is StepStatus.OFF, each.figures["rms"]))
 
 
 def compare_with_published(found: StepResult, published: Mapping[str, Any], layers: int, width: int) -> StepResult:
@@ -46,23 +57,36 @@ def compare_with_published(found: StepResult, published: Mapping[str, Any], laye
     if backward:
         return _numbers(PUBLISHED, found, published, ("loss", "gradient_norm"), allowed)
     expected = np.array(published["sampled_logits"])
-    return _logits(PUBLISHED, found, expected, np.array(found.figures["sampled_logits"]), allowed, published["spread"])
+    values = np.array(found.figures["sampled_logits"])
+    return _arrays(PUBLISHED, found, LOGITS, (expected, values), allowed, published["spread"])
 
 
-def _logits(
+def _arrays(
     against: str,
     found: StepResult,
-    expected: np.ndarray,
-    values: np.ndarray,
+    name: str,
+    arrays: tuple[np.ndarray, np.ndarray],
     allowed: float,
     spread: float | None = None,
 ) -> StepResult:
+    """The second of two arrays compared with the first, the expected one.
+
+    Args:
+        against: what the first one comes from.
+        found: result of the step.
+        name: what the arrays are, one of COMPARED_ARRAYS.
+        arrays: the expected array and the one that was found.
+        allowed: relative difference that rounding explains.
+        spread: standard deviation of the whole array of which these are samples; None: that of the expected one.
+    """
+    expected, values = arrays
     scale = spread or float(expected.std()) or 1.0
     apart = (values - expected) / scale
     rms, largest = float(np.sqrt(np.mean(apart**2))), float(np.abs(apart).max())
     fine = rms <= allowed and largest <= LARGEST_TO_RMS * allowed
     what = "the CPU's" if against == BOTH_STREAMS else "the published ones"
-    finding = f"logits differ from {what} by {rms:.1g} of the spread (largest {largest:.1g}), allowed {allowed:.1g}"
+    of_what = {LOGITS: "logits", SHORT_TEXT: "logits of a short text", PHOTOGRAPH: "embeddings of a photograph"}[name]
+    finding = f"{of_what} differ from {what} by {rms:.1g} of the spread (largest {largest:.1g}), allowed {allowed:.1g}"
     return _result(against, found, fine, finding, {"rms": rms, "largest": largest, "allowed_difference": allowed})
 
 

@@ -28,8 +28,10 @@ from mondrian_core.training.objective import LossFunction
 from mondrian_core.training.training_examples import Batch
 
 Tree = Any
-_LOGITS_AT_ONCE = 1 << 22  # 16 MB in float32; more logits are computed in pieces
-_SMALLEST_PIECE = 32  # tokens; the output layer's weights are read twice for each piece
+# More logits are computed in pieces: 64 tokens of Qwen's vocabulary, 39 MB in float32. Each piece reads the output
+# layer's weights twice, so pieces of 32 tokens took a fifth more time (docs/experiments/training-profile.md).
+_LOGITS_AT_ONCE = 64 * 151_936
+_SMALLEST_PIECE = 32  # tokens
 _MOST_THREADS = 8
 _THREADS_END_SECONDS = 5.0
 
@@ -84,28 +86,41 @@ def output_losses(base: BaseVLM, states: mx.array, targets: mx.array) -> mx.arra
     piece, and only the slope (A, D) is kept: every logit is computed once, and those of one piece exist at a time (as
     in Hsu et al., "Liger Kernel", 2024). Without training there is no slope.
     """
-    size = max(_SMALLEST_PIECE, _LOGITS_AT_ONCE // base.language_model.args.vocab_size)
+    size = piece_of_logits(base.language_model.args.vocab_size)
     pieces = [(states[at : at + size], targets[at : at + size]) for at in range(0, states.shape[0], size)]
-
-    if len(pieces) == 1 or not base.model.training:
-        return mx.concatenate([cross_entropy(lm_head_logits(base, piece), wanted) for piece, wanted in pieces])
+    if len(pieces) == 1:
+        return cross_entropy(lm_head_logits(base, states), targets)
+    if not base.model.training:
+        found: list[mx.array] = []
+        for piece, wanted in pieces:
+            found.append(cross_entropy(lm_head_logits(base, _after(piece, found[-1:])), wanted))
+        return mx.concatenate(found)
 
     @mx.custom_function
     def together(_: mx.array) -> tuple[mx.array, mx.array]:
-        found: list[tuple[mx.array, mx.array]] = []
+        both: list[tuple[mx.array, mx.array]] = []
         for piece, wanted in pieces:
-            if found:  # the logits of the piece before are gone when it has its slope
-                piece = mx.depends([piece], list(found[-1]))[0]
-            found.append(_losses_and_slopes(base, piece, wanted))
-        return mx.concatenate([losses for losses, _ in found]), mx.concatenate([slopes for _, slopes in found])
+            both.append(_losses_and_slopes(base, _after(piece, both[-1] if both else ()), wanted))
+        return mx.concatenate([losses for losses, _ in both]), mx.concatenate([slopes for _, slopes in both])
 
     @together.vjp
     def _(_: mx.array, cotangents: tuple[mx.array, mx.array], outputs: tuple[mx.array, mx.array]) -> mx.array:
         return (cotangents[0][:, None] * outputs[1]).astype(outputs[1].dtype)
 
-    both: Any = together(states)
-    losses: mx.array = both[0]
+    result: Any = together(states)
+    losses: mx.array = result[0]
     return losses
+
+
+def piece_of_logits(vocabulary: int) -> int:
+    """How many tokens of an answer have logits at the same time."""
+    return max(_SMALLEST_PIECE, _LOGITS_AT_ONCE // vocabulary)
+
+
+def _after(piece: mx.array, results: Sequence[mx.array]) -> mx.array:
+    """The piece, when the results of the one before are there, whose logits are gone then."""
+    later: mx.array = mx.depends([piece], list(results))[0] if results else piece
+    return later
 
 
 def _losses_and_slopes(base: BaseVLM, piece: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
@@ -149,8 +164,7 @@ class GradientStep:
         checkpointing: bool = False,
         loss: LossFunction | None = None,
     ) -> None:
-        """None: compiled on a GPU, a thread per core on the CPU. `checkpointing`: see
-        `gradient_pass.states_at`.
+        """None: compiled on a GPU, a thread per core on the CPU. `checkpointing`: see `gradient_pass.states_at`.
 
         `loss` (None: `weighted_loss`) may give further figures behind the loss, see `objective.Objective`.
         """

@@ -16,6 +16,7 @@ from typing import Any
 
 from mondrian_core.accelerator_lock import record_work_memory
 from mondrian_core.errors import NotEnoughMemory
+from mondrian_core.models.gradient_pass import SEGMENTS_FROM_WIDTH
 from mondrian_core.models.model_memory import (
     ModelSize,
     ServingLoad,
@@ -27,7 +28,7 @@ from mondrian_core.models.model_memory import (
 from mondrian_core.models.service_memory import memory_of_services
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rubric import MAX_ANSWER_TOKENS
-from mondrian_core.training.gradient_step import most_rows_at_once
+from mondrian_core.training.gradient_step import most_rows_at_once, piece_of_logits
 from mondrian_core.training.training_examples import LENGTH_BUCKET, padded_length
 
 _FLOAT32 = 4
@@ -46,9 +47,8 @@ _INPUT_OF = {
 _LAYERS_IN_FLIGHT = 1.5
 _RECOMPUTED_LAYERS = 1.5  # with checkpointing: of each row, besides those
 # Logits and their gradient, as float32 arrays of (A, V), when they are computed with 4 and with 2 bytes. Long answers
-# are computed in pieces, of which only so many tokens are in flight besides one array of the whole answer. Measured.
+# are computed in pieces; of them half as many are held, and of one piece all. Measured.
 _HEAD_COPIES = {4: 3.1, 2: 4.5}
-_HEAD_TOKENS_IN_FLIGHT = 800
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,32 +111,59 @@ def training_load(examples: Sequence[Any], held_out: Sequence[Any] = (), answere
     )
 
 
-def kept_layer_bytes(size: ModelSize, recipe: TrainRecipe, tokens: int) -> int:
-    """Bytes that one layer keeps for the gradient of a row of T tokens, without checkpointing.
+def has_segments(size: ModelSize, recipe: TrainRecipe) -> bool:
+    """Whether the backward pass computes segments of layers again."""
+    return size.width >= SEGMENTS_FROM_WIDTH and not recipe.dropout
+
+
+def kept_segments_bytes(size: ModelSize, tokens: int, mlp_tokens: int) -> int:
+    """Bytes that a layer in segments keeps: the inputs of segments, where the MLP reads `mlp_tokens` of the tokens."""
+    attention = size.width + size.query_width + 2 * size.key_value_width
+    return size.item_bytes * (tokens * attention + mlp_tokens * (size.width + 2 * size.mlp_width))
+
+
+def kept_layer_bytes(size: ModelSize, recipe: TrainRecipe, tokens: int, mlp_tokens: int | None = None) -> int:
+    """Bytes that one layer keeps for the gradient of a row of T tokens, without checkpointing and not in segments.
 
     With heads of `h` numbers, H of them for queries and K for keys: two norms keep their input in float32, head norms
     theirs; attention keeps rotated queries and keys, values, its weights (H T) and its mask (one byte a pair of
     tokens); the MLP keeps gate, its sigmoid, their product, and up. A LoRA keeps its input in float32 and the product
     with A (rank numbers). In float32 modules share that copy; in 16 bits or with dropout each has its own.
+
+    Args:
+        size: sizes of the base.
+        recipe: settings of the training.
+        tokens: T.
+        mlp_tokens: tokens that the MLP reads, fewer than T in the last layer; None: T.
     """
     kinds, item = adapted_kinds(size, recipe.target_modules), size.item_bytes
-    queries, keys, layers = size.query_width, size.key_value_width, size.linear_layers
-    norms = _FLOAT32 * (2 * size.width + (queries + keys if size.head_norms else 0))
-    attention = item * (queries + 2 * keys + size.heads * tokens) + tokens
-    mlp = 4 * item * size.mlp_width
+    queries, keys = size.query_width, size.key_value_width
+    of_mlp = [kind for kind in kinds if _INPUT_OF[kind] in (_MLP_INPUT, _MLP_OUTPUT)]
+    of_attention = [kind for kind in kinds if kind not in of_mlp]
+    norms = _FLOAT32 * (size.width + (queries + keys if size.head_norms else 0))
+    attention = item * (queries + 2 * keys + size.heads * tokens) + tokens + norms
+    mlp = 4 * item * size.mlp_width + _FLOAT32 * size.width
+    return tokens * (attention + _adapted_bytes(size, recipe, of_attention)) + (
+        tokens if mlp_tokens is None else mlp_tokens
+    ) * (mlp + _adapted_bytes(size, recipe, of_mlp))
+
+
+def _adapted_bytes(size: ModelSize, recipe: TrainRecipe, kinds: Sequence[str]) -> int:
+    """Bytes per token that the adapters of a layer's modules keep."""
+    item, layers = size.item_bytes, size.linear_layers
     own_inputs = sum(layers[kind][0] for kind in kinds)
     shared_inputs = sum({_INPUT_OF[kind]: layers[kind][0] for kind in kinds}.values())
     inputs = own_inputs if item < _FLOAT32 or recipe.dropout else shared_inputs
     lora = _FLOAT32 * (inputs + recipe.rank * len(kinds))
     dropout = item * own_inputs if recipe.dropout else 0
     dora = item * sum(layers[kind][1] for kind in kinds) if recipe.dora else 0
-    return tokens * (norms + attention + mlp + lora + dropout + dora)
+    return lora + dropout + dora
 
 
 def head_bytes(size: ModelSize, answer_tokens: int) -> int:
     """Bytes that the logits of A tokens and their gradient take."""
-    copies = _HEAD_COPIES[size.item_bytes]
-    tokens = min(copies * answer_tokens, copies / _HEAD_COPIES[4] * (answer_tokens + _HEAD_TOKENS_IN_FLIGHT))
+    copies, piece = _HEAD_COPIES[size.item_bytes], piece_of_logits(size.vocabulary)
+    tokens = copies * (answer_tokens if answer_tokens <= piece else (answer_tokens + piece) / 2)
     return int(tokens * size.vocabulary * _FLOAT32)
 
 
@@ -157,11 +184,11 @@ def predict_training_memory(
     mask = load.tokens**2 if load.preference else 0
     layer = kept_layer_bytes(size, recipe, load.tokens)
     head = rows_at_once * head_bytes(size, load.answer_tokens)
-    if checkpointing:
+    if checkpointing:  # the last layer is one in flight
         kept = rows_at_once * size.layers * load.tokens * size.width * size.item_bytes
         in_flight = (_LAYERS_IN_FLIGHT + rows_at_once * _RECOMPUTED_LAYERS) * layer
     else:
-        kept, in_flight = rows_at_once * size.layers * layer, _LAYERS_IN_FLIGHT * layer
+        kept, in_flight = rows_at_once * _kept_bytes(size, recipe, load), _LAYERS_IN_FLIGHT * layer
     rows = recipe.accumulation
     return TrainingMemory(
         weights=size.weight_bytes,
@@ -171,6 +198,16 @@ def predict_training_memory(
         answers=_answering_bytes(size, load, adapter) if load.answered_rows else 0,
         photographs=vision_bytes(size, load.image_tokens),
     )
+
+
+def _kept_bytes(size: ModelSize, recipe: TrainRecipe, load: TrainingLoad) -> int:
+    """Bytes that all layers keep of one row without checkpointing; the last one's MLP reads the answer alone."""
+    at_answer = load.answer_tokens if size.layers > size.deepstack else load.tokens
+    if has_segments(size, recipe):
+        others, last = (kept_segments_bytes(size, load.tokens, tokens) for tokens in (load.tokens, at_answer))
+    else:
+        others, last = (kept_layer_bytes(size, recipe, load.tokens, tokens) for tokens in (load.tokens, at_answer))
+    return (size.layers - 1) * others + last
 
 
 def _answering_bytes(size: ModelSize, load: TrainingLoad, adapter: int) -> int:

@@ -94,7 +94,7 @@ def test_garbage_stops_the_evaluation(run: Run, fake_model: Any, tmp_path: Path)
     assert report.verdict == FAIL
     (step,) = report.next_steps
     assert "repeat the same words" in step and "learning rate" in step
-    assert any("stopped after 8 answers about 60 photographs" in caveat for caveat in report.caveats)
+    assert any("on 60 photographs stopped after 8 answers" in caveat for caveat in report.caveats)
     assert "stopped after 8 answers" in (tmp_path / "run" / "report.html").read_text()
     stored = EvaluationReport.from_dict(json.loads((tmp_path / "run" / "comparison_report.json").read_text()))
     assert stored.gates == report.gates

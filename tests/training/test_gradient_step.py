@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from itertools import pairwise
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_image_padding_does_not_change_loss(attached: BaseVLM) -> None:
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_chunked_output_head_agrees(attached: BaseVLM, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In training each piece gives losses and their slopes at once; also where the answer is no multiple of a piece."""
+    """In training each piece gives losses and their slopes at once; also where pieces do not fill the answer."""
     attached.model.train()
     example = encode_training_rows(attached, [make_row(6)], TrainRecipe(), ignore_events, "")[0]
     whole = _gradient(attached, example)
@@ -188,7 +189,7 @@ def test_segments_do_not_change_gradient(attached: BaseVLM, compiled: bool, monk
 
 
 def test_segments_keep_less_memory(attached: BaseVLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At least a quarter less at the peak, and least with whole layers computed again."""
+    """At least a quarter less at the peak, with segments as with whole layers computed again."""
     attached.model.train()
     example = encode_training_rows(attached, [make_row(5, words=6)], TrainRecipe(), ignore_events, "")[0]
     batch = make_training_batch(attached, example, example.prompt.image_tokens, 1.0 / example.weight)
@@ -197,12 +198,14 @@ def test_segments_keep_less_memory(attached: BaseVLM, monkeypatch: pytest.Monkey
         monkeypatch.setattr(gradient_pass, "SEGMENTS_FROM_WIDTH", from_width)
         step = steps.GradientStep(attached, compiled=False, threads=1, checkpointing=checkpointing)
         mx.eval(batch)
+        gc.collect()  # what earlier tests hold must not be freed while this one measures
+        mx.clear_cache()
         mx.reset_peak_memory()
         held = mx.get_active_memory()
         step.loss_and_grad(attached.model.trainable_parameters(), [batch])
         peaks[name] = mx.get_peak_memory() - held
     attached.model.eval()
-    assert peaks["layers"] < peaks["segments"] < 0.75 * peaks["plain"]
+    assert max(peaks["layers"], peaks["segments"]) < 0.75 * peaks["plain"], peaks
 
 
 def test_closing_leaves_no_thread_behind(attached: BaseVLM) -> None:

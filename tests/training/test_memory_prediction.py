@@ -19,6 +19,7 @@ from mlx.utils import tree_flatten
 
 import mondrian_core.training  # noqa: F401  (before mlx)
 from mondrian_core.models.base_model import BaseVLM, load_base
+from mondrian_core.models.gradient_pass import SEGMENTS_FROM_WIDTH
 from mondrian_core.models.inference.decoding import make_decoder
 from mondrian_core.models.lora import lora_layers
 from mondrian_core.models.model_memory import (
@@ -127,6 +128,8 @@ def predicted(size: ModelSize, recipe: TrainRecipe, **how: Any) -> int:
     return memory.adapter + memory.step
 
 
+# wide enough for segments that the backward pass computes again
+WIDE = {"hidden_size": SEGMENTS_FROM_WIDTH, "intermediate_size": 2048, "num_attention_heads": 8}
 CASES: list[tuple[str, dict[str, Any], int, dict[str, Any], dict[str, Any]]] = [
     ("qwen3_vl", {}, 4, {}, {}),
     ("qwen3_vl", {"bits": 4}, 4, {}, {}),
@@ -146,6 +149,8 @@ CASES: list[tuple[str, dict[str, Any], int, dict[str, Any], dict[str, Any]]] = [
     ("qwen3_vl", {"layers": 8}, 4, {}, {"checkpointing": True}),
     ("qwen3_vl", {"layers": 8}, 4, {"accumulation": 2}, {"rows": 2}),
     ("qwen3_vl", {"vocabulary": 151936}, 4, {}, {"answer": 96}),
+    ("qwen3_vl", WIDE, 4, {}, {}),
+    ("qwen2_vl", {**WIDE, "bits": 4}, 2, {}, {}),
 ]
 
 

@@ -35,8 +35,8 @@ def _about_stop(measured: GateMeasurements) -> str:
     if measured.planned is None or measured.samples is None or measured.samples.stopped is None:
         return ""
     return (
-        f"The evaluation stopped after {measured.samples.stopped['asked']} answers about {sum(measured.planned)} "
-        "photographs, because no further answer could change that the format fails. All other figures come from those "
+        f"The evaluation on {sum(measured.planned)} photographs stopped after {measured.samples.stopped['asked']} "
+        "answers, because no further answer could change that the format fails. All other figures come from those "
         "answers and decide nothing; `evaluate.stop_early = false` in the recipe measures everything."
     )
 

@@ -76,8 +76,9 @@ class CheckContext:
         """Relative difference that rounding explains on this stream with hidden states of this data type."""
         shape = self.base.language_model.args
         width = max(shape.hidden_size, shape.intermediate_size)
+        layers = max(shape.num_hidden_layers, self.base.model.config.vision_config.depth)
         name = str(dtype).removeprefix("mlx.core.")
-        return allowed_difference(name, self.stream, layers=shape.num_hidden_layers, width=width, backward=backward)
+        return allowed_difference(name, self.stream, layers=layers, width=width, backward=backward)
 
 
 @dataclass(frozen=True)

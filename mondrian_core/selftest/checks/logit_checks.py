@@ -20,34 +20,49 @@ from mondrian_core.selftest.checks.context import (
     CheckContext,
     CheckOutcome,
     LogitDifference,
+    SkipCheck,
     logit_difference,
 )
 from mondrian_core.selftest.checks.question import question, rows_to_train
+from mondrian_core.selftest.comparison import LOGITS, PHOTOGRAPH, SHORT_TEXT, array_file
 from mondrian_core.selftest.steps import StepCause
 
-LOGITS_FILE = "logits.npy"
 COMPARED_TOKENS = 8  # of the answer
 SAMPLED_LOGITS = 16  # published ones
 DECODERS: dict[str, Callable[[BaseVLM], Decoder]] = {"growing cache": EagerDecoder, "compiled": CompiledDecoder}
 
 
 def check_logits(context: CheckContext) -> CheckOutcome:
-    """Logits (A, V) of the first tokens of an answer; they are also kept for the comparison with another stream."""
+    """Logits (A, V) of the first tokens of an answer; arrays are also kept for the comparison with another stream.
+
+    A slow stream only computes the logits of a short text, and the photograph's embeddings.
+    """
     base = context.base
     messages, image = question()
+    context.report("short text")
+    few = _short_text(context)
+    context.report("photograph")
     prompt = encode_prompt(base, messages, image)
-    answer = answer_token_ids(base, messages, rows_to_train(1)[0].answer)[: COMPARED_TOKENS + 1]
-    context.report("one pass")
-    whole = _timed_pass(context, prompt, answer)
-    kept = np.array(whole.astype(mx.float32))
-    np.save(context.folder / LOGITS_FILE, kept)
     dtype = prompt.embeddings.dtype
+    _keep(context, PHOTOGRAPH, prompt.embeddings)
+    answer = answer_token_ids(base, messages, rows_to_train(1)[0].answer)[: COMPARED_TOKENS + 1]
     allowed = context.allowed(dtype)
-    figures = {
+    figures: dict[str, Any] = {
         "dtype": str(dtype).removeprefix("mlx.core."),
-        "tokens": len(prompt.ids) + COMPARED_TOKENS,
         "forward_seconds_per_token": context.token_seconds,
         "allowed_difference": allowed,
+    }
+    if not np.isfinite(few).all():
+        return CheckOutcome("logits of a short text are not finite", figures, StepCause.WRONG_RESULT)
+    try:
+        context.require_time("a pass with a photograph", forward_tokens=3 * len(prompt.ids))
+    except SkipCheck as reason:
+        return CheckOutcome(f"logits of a short text alone: {reason}", figures)
+    context.report("one pass")
+    kept = _keep(context, LOGITS, _timed_pass(context, prompt, answer))
+    figures |= {
+        "tokens": len(prompt.ids) + COMPARED_TOKENS,
+        "forward_seconds_per_token": context.token_seconds,
         "sampled_logits": [float(value) for value in kept[0, sampled_places(kept.shape[1])]],
         "spread": float(kept[0].std()),
     }
@@ -66,6 +81,21 @@ def check_logits(context: CheckContext) -> CheckOutcome:
         worst = max(worst, found, key=lambda each: each.rms)
     figures["decode_seconds_per_token"] = context.decode_seconds
     return CheckOutcome(f"steps and one pass differ by {worst.rms:.1g} of the spread, allowed {allowed:.1g}", figures)
+
+
+def _short_text(context: CheckContext) -> np.ndarray:
+    """Logits (A, V) of a few tokens without a photograph; the first measurement of the stream's speed."""
+    messages = [{"role": "user", "content": [{"type": "text", "text": "Is the light of this photograph soft?"}]}]
+    prompt = encode_prompt(context.base, messages, None)
+    answer = answer_token_ids(context.base, messages, "Yes.")
+    return _keep(context, SHORT_TEXT, _timed_pass(context, prompt, answer))
+
+
+def _keep(context: CheckContext, name: str, array: mx.array) -> np.ndarray:
+    """The array in float32, also kept for the comparison with another stream."""
+    kept = np.array(array.astype(mx.float32))
+    np.save(array_file(context.folder, name), kept)
+    return kept
 
 
 def sampled_places(vocabulary: int) -> np.ndarray:

@@ -139,7 +139,7 @@ def check_training_step(context: CheckContext) -> CheckOutcome:
             )
             return CheckOutcome(sentence, figures, StepCause.WRONG_RESULT)
     agreeing = [name for name, other in found.items() if other.compiled or name != "compiled"]
-    how = f"{' and '.join(agreeing)} agree" if len(agreeing) > 1 else "no time for a second way"
+    how = f"{', '.join(agreeing[:-1])} and {agreeing[-1]} agree" if len(agreeing) > 1 else "no time for a second way"
     if "compiled" in found and not found["compiled"].compiled:
         how += "; MLX can't compile it, so it runs eagerly"
     return CheckOutcome(f"loss {eager.loss:.4f}, gradient norm {eager.norm:.4f}; {how}", figures)

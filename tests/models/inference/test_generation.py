@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from weakref import WeakSet
 
 import mlx.core as mx
 import numpy as np
@@ -336,3 +337,18 @@ def test_a_written_fraction_counts(base: BaseVLM, written: str, points: dict[str
     found = recorder.score_distributions(tokens, lambda _, token: logits(base.tokenizer.decode([token])))["composition"]
     assert found.expected_score == pytest.approx(expected, abs=1e-4)
     assert found.chances[7:9] == pytest.approx((0.4, 0.6), abs=1e-4), "the shares of the whole scores stay"
+
+
+def test_only_logits_at_scores_are_kept(base: BaseVLM, answer: str) -> None:
+    """Each token's logits are 300 kB with a real vocabulary: those of a whole answer would be hundreds of megabytes."""
+    tokens = base.tokenizer.encode(answer, add_special_tokens=False)
+    recorder, alive = ScoreLogitsRecorder(base), WeakSet[Any]()
+
+    class Logits:
+        """Stands for an array."""
+
+    for index, token in enumerate(tokens):
+        alive.add(logits := Logits())
+        recorder.record(index, token, cast(mx.array, logits))
+        del logits
+    assert 2 * len(DIMENSIONS) <= len(alive) <= 3 * len(DIMENSIONS) < len(tokens) / 2
