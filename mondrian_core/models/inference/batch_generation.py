@@ -76,10 +76,11 @@ def generate_batch(
             ready.append(answer.row)
         if not answers:
             return
-        for row, ended in _advance([answers[row] for row in ready]) if ready else ():
+        for row, failure in _advance([answers[row] for row in ready]) if ready else ():
             answer = answers.pop(row)
-            yield answer.order.key, ended or answer.result()
+            ended = failure or answer.result()
             decoder.close(row)
+            yield answer.order.key, ended
         ready = []
         while answers and not ready:
             ready = [row for row, _ in decoder.run_pass()]
@@ -109,7 +110,11 @@ class _BatchAnswer(AnswerInProgress, Generic[RequestT]):
         self._prompt = order.prompt()
         self.row = decoder.open(self._prompt)
         followed = (order.schema or critique_json_schema()) if order.constrained else None
-        sampler = TokenSampler(base, self.row.logits.shape[-1], order.temperature, order.seed, False, followed)
+        try:
+            sampler = TokenSampler(base, self.row.logits.shape[-1], order.temperature, order.seed, False, followed)
+        except Exception:  # such as a schema that no grammar can follow
+            decoder.close(self.row)
+            raise
         super().__init__(base, sampler, order.max_tokens, order.on_token)
         self.order = order
         self._base, self._decoder = base, decoder
@@ -133,11 +138,17 @@ class _BatchAnswer(AnswerInProgress, Generic[RequestT]):
         logits = self.row.logits
         return self._choose.greedy_token(logits, likeliest) if self._choose.greedy else self._choose.choose(logits)
 
-    def result(self) -> Generation:
-        """The finished answer. Its times include the work for the rows next to it."""
+    def result(self) -> Generation | Exception:
+        """The finished answer, or the error that kept its scores from being read.
+
+        Its times include the work for the other rows.
+        """
         ended = time.perf_counter()
-        scores = self.score_recorder.score_distributions(
-            self.tokens, lambda index, token: self._decoder.probe(self.row, [(index, token)])[0]
-        )
         times = (self._began, self.first_token_time or ended, ended)
-        return finished_generation(self._base, self._prompt, self, scores, times)
+        try:
+            scores = self.score_recorder.score_distributions(
+                self.tokens, lambda index, token: self._decoder.probe(self.row, [(index, token)])[0]
+            )
+            return finished_generation(self._base, self._prompt, self, scores, times)
+        except Exception as error:  # noqa: BLE001  it concerns this answer alone
+            return error

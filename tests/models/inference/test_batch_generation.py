@@ -10,6 +10,7 @@ import pytest
 import mondrian_core.models  # noqa: F401  (before mlx)
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.inference import generation_loop
+from mondrian_core.models.inference.batch_decoding import BatchDecoder
 from mondrian_core.models.inference.batch_generation import AnswerOrder, generate_batch
 from mondrian_core.models.inference.generation import Generation, generate
 from mondrian_core.models.lora.adapter_switch import get_adapter_switch
@@ -118,7 +119,7 @@ def test_pieces_of_text_arrive_as_they_are_generated(base: BaseVLM, prompts: lis
 
 
 def test_an_answer_that_fails_leaves_the_others_alone(
-    base: BaseVLM, messages: Any, prompts: list[EncodedPrompt]
+    base: BaseVLM, messages: Any, prompts: list[EncodedPrompt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_piece: str) -> None:
         raise OSError("nobody listens")
@@ -129,7 +130,13 @@ def test_an_answer_that_fails_leaves_the_others_alone(
         AnswerOrder(key=2, prompt=prompts[2].load, max_tokens=40, constrained=True, schema={"type": "no such type"}),
         AnswerOrder(key=3, prompt=prompts[3].load, max_tokens=40),
     ]
+    opened, closed = list[Any](), list[Any]()
+    opening, closing = BatchDecoder.open, BatchDecoder.close
+    monkeypatch.setattr(BatchDecoder, "open", lambda *a: opened.append(opening(*a)) or opened[-1])
+    monkeypatch.setattr(BatchDecoder, "close", lambda *a: closed.append(a[1]) or closing(*a))
     found = _together(base, orders, rows=2)
+    assert len(opened) == 4
+    assert set(opened) == set(closed), "a row that failed is free again"
     assert isinstance(found[1], OSError)
     assert isinstance(found[2], Exception)
     for order in (orders[0], orders[3]):
