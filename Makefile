@@ -27,7 +27,7 @@ pytest = $(py) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 sources := mondrian mondrian_core tasks flows deployments mini_training bench tests
 present = $(wildcard $(sources))
 
-.PHONY: help setup demo up down bench figures test quick soak check lint format types contracts dependencies prose slow-tests lock clean
+.PHONY: help setup demo up down bench figures test quick soak realsize check lint format types contracts dependencies prose slow-tests lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -57,6 +57,10 @@ quick: $(ready)  ## run the fast unit tests (under a minute)
 
 soak: $(ready)  ## run the long tests that `make test` leaves out (half an hour or more)
 	@$(pytest) -m soak -o timeout=3600 $(ARGS) </dev/null
+
+# one process, because the whole base needs 8 GB and the tiny ones share what they load
+realsize: $(ready)  ## run the matrix of real layouts, and a whole Qwen3-VL-4B with random weights (half an hour on a CPU)
+	@$(py) -m pytest -p tests.realsize.matrix_table -m "not soak" tests/realsize $(ARGS) </dev/null
 
 check: lint types contracts dependencies prose  ## everything that must hold before a commit: all checks, then all tests
 	@$(pytest) --cov --cov-report= --cov-fail-under=$(COVERAGE) $(ARGS) </dev/null

@@ -10,10 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import adapter_cache, adapter_overhead, analyze_command, critique_speed, gate_error_rates, training_speed
+from bench import (
+    adapter_cache,
+    adapter_overhead,
+    analyze_command,
+    critique_speed,
+    gate_error_rates,
+    scripted_critique,
+    training_speed,
+)
 
 BENCHES: dict[str, Callable[[int, str], dict[str, Any]]] = {
     "critique": critique_speed.measure_critique_speed,
+    "scripted": scripted_critique.measure_scripted_critique,
     "terminal": analyze_command.measure_analyze_command,
     "training": lambda pairs, base_model: {
         "bench": "training",
@@ -55,6 +64,7 @@ def _render_result(result: dict[str, Any]) -> str:
     """A result as a few lines of text."""
     return {
         "critique": _critique_text,
+        "scripted": scripted_critique.scripted_critique_text,
         "training": training_speed.training_speed_text,
         "adapters": adapter_overhead.adapter_overhead_text,
     }.get(result["bench"], _pair_text)(result)

@@ -67,6 +67,7 @@ FIGURES: dict[str, ExperimentFigure] = {
     "studio-plan-assumed": ExperimentFigure(
         "several-machines.md", "bench.studio_plan --data 101 --train 7200 --evaluate 1800", cheap=True
     ),
+    "hopeless-answers": ExperimentFigure("experiments/evaluation.md", "bench.hopeless_answers"),
     "drift-watch": ExperimentFigure("experiments/drift.md", "bench.drift_simulation"),
     "sample-constants": ExperimentFigure(
         "experiments/evaluation.md", "bench.sample_retraining --constants", cheap=True

@@ -45,6 +45,7 @@ ADVISOR_PROMPT = AdvisorPrompt("ansel", "Ansel Adams")
 TEST_PHOTOGRAPHS = 24  # labelled photographs that no adapter is trained on
 CATASTROPHE = 12  # one photograph without labels in so many gets a catastrophic answer: 3 of 36, 5 % of all 60
 EVALUATE_SETTINGS = {
+    "stop_early": False,  # every gate is measured
     "compliance_photographs": 60,
     "latency_pairs": 3,
     "latency_tokens": 8,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mondrian_core.advisors import counts_of_advisor, describe_counts, workspace_tally
+from mondrian_core.base_checks import DoctorCheck, base_model_checks
 from mondrian_core.errors import MondrianError
 from mondrian_core.next_steps import AdvisorCounts, add_advisor_step, next_step_for
 from mondrian_core.ports import port_owner
@@ -20,26 +20,12 @@ POOL = "apple-silicon"
 MIN_FREE_BYTES = 2_000_000_000
 
 
-@dataclass(frozen=True)
-class DoctorCheck:
-    """The result of one check. `ok` is None when it is unknown, or optional and absent."""
-
-    name: str
-    ok: bool | None
-    finding: str
-    next_step: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-
 def run_doctor_checks(settings: Settings, api: str | None = None) -> list[DoctorCheck]:
     """All checks, in the order in which the commands need them."""
     return [
         _machine(),
         _disk(settings),
-        *base_model_checks(settings.base),
+        *base_model_checks(settings.base, settings.adapter_cache_bytes),
         *_database(settings),
         *_prefect(settings, api),
         *_units(settings),
@@ -70,42 +56,6 @@ def _disk(settings: Settings) -> DoctorCheck:
         f"{free / 1e9:.1f} GB free at {place}",
         "Free some space: training and datasets need at least 2 GB.",
     )
-
-
-def base_model_checks(name: str) -> list[DoctorCheck]:
-    """The base model: is it here and complete, and if not, how large is the download. Nothing is downloaded."""
-    from mondrian_core.models.base_download import download_in_progress
-    from mondrian_core.models.base_model import base_fingerprint, is_hub_id
-    from mondrian_core.models.hub_snapshot import find_hub_snapshot
-
-    try:
-        return [DoctorCheck("base model", True, f"{name} (fingerprint {base_fingerprint(name)[:12]})")]
-    except MondrianError as error:
-        if not is_hub_id(name):
-            return [DoctorCheck("base model", False, error.problem, error.next_step)]
-        if download_in_progress(name):
-            text = f"{name} is being downloaded by another process"
-            return [DoctorCheck("base model", None, text, "Wait for it; commands that need the base wait too.")]
-        begun = find_hub_snapshot(name).folder is not None
-        check = DoctorCheck("base model", False if begun else None, error.problem, error.next_step)
-        return [check, _download_size(name)]
-
-
-def _download_size(name: str) -> DoctorCheck:
-    """How much is missing, and whether the disk has room for it. Only the hub's list of files is read."""
-    from mondrian_core.models.base_download import KEPT_FREE_BYTES, plan_download, room_for_downloads
-
-    try:
-        plan = plan_download(name)
-    except MondrianError as error:
-        return DoctorCheck("download", None, f"its size is unknown: {error.problem}", error.next_step)
-    place, free = room_for_downloads(name)
-    found = (
-        f"{plan.missing_bytes / 1e9:.1f} of {plan.total_bytes / 1e9:.1f} GB are missing; {free / 1e9:.1f} GB are free "
-        f"at {place}"
-    )
-    enough = free > plan.missing_bytes + KEPT_FREE_BYTES
-    return DoctorCheck("download", enough, found, "Free some space, or set HF_HOME to a folder on another disk.")
 
 
 def _database(settings: Settings) -> list[DoctorCheck]:

@@ -7,11 +7,12 @@ adds a check of adapters (`serving.engine.interface.Engine`), the evaluation ada
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from mondrian_core.errors import MondrianError
 from mondrian_core.prompts import ChatMessage
 from mondrian_core.rubric import MAX_ANSWER_TOKENS
 
@@ -78,3 +79,23 @@ class PhotographModel(Protocol):
 
     def ask(self, question: Question, on_token: OnToken | None = None) -> PhotographAnswer:
         """Answer a question; `on_token` is called with the number of tokens so far."""
+
+
+GivenAnswerT = TypeVar("GivenAnswerT")
+
+
+def answer_one_by_one(
+    ask: Callable[[Question], GivenAnswerT], questions: Sequence[Question]
+) -> Iterator[tuple[int, GivenAnswerT | Exception]]:
+    """Each question's number and answer in order, or the error in its place.
+
+    Raises:
+        MondrianError: as `ask` does, such as for an adapter that is refused.
+    """
+    for number, question in enumerate(questions):
+        try:
+            yield number, ask(question)
+        except MondrianError:
+            raise
+        except Exception as error:  # noqa: BLE001  any error concerns this question alone
+            yield number, error

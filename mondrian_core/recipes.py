@@ -216,6 +216,10 @@ class EvaluateRecipe(_RecipeTable):
     compliance_photographs: Annotated[int, Looser.NEVER] = Field(
         default=120, ge=1, description="photographs for format compliance; they need no critique"
     )
+    stop_early: Annotated[bool, Looser.NEVER] = Field(
+        default=True,
+        description="stop as soon as the format gate fails whatever the answers to come are; false: measure everything",
+    )
     constrained_photographs: Annotated[int, Looser.NEVER] = Field(
         default=8, ge=0, description="photographs also answered with constrained decoding; 0: none"
     )

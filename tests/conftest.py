@@ -22,14 +22,15 @@ import mondrian_core.models  # noqa: F401  (its fast BLAS must be there before a
 from tests.hub_server import HubServer, checkpoint_files
 from tests.legacy_workspace import make_legacy_workspace
 from tests.record_slow_tests import function_of, read_slow_tests
+from tests.skeleton_bases import SkeletonShape
 
 # machines are shared, so the duration of an example means nothing
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 
 ROOT = Path(__file__).resolve().parent.parent
-LONGEST_FOLDERS = ("flows", "docs", "loop", "training", "models")
-TEST_MARKS = {"mini", "flow", "browser"}
+LONGEST_FOLDERS = ("realsize", "flows", "docs", "loop", "training", "models")
+TEST_MARKS = {"mini", "flow", "browser", "realsize"}
 HIDDEN_ENVIRONMENT_PREFIXES = ("MONDRIAN_", "PREFECT_", "ANALYSIS_MODE", "EMBEDDINGS_ENABLED", "LORA_ADAPTER_DIR")
 
 
@@ -102,9 +103,14 @@ def _repeats(item: pytest.Item) -> bool:
 
 
 def _group(item: pytest.Item) -> str:
-    """A file's tests share a pytest worker, and so does everything on the Prefect server of tests/flows/conftest.py."""
-    shares_server = "machine" in getattr(item, "fixturenames", ())
-    return "prefect server" if shares_server else str(item.path.relative_to(ROOT))
+    """A file's tests share a pytest worker, and so does everything on the Prefect server of tests/flows/conftest.py.
+
+    Each base of the matrix is loaded by one worker, for the tests of all files.
+    """
+    if "machine" in getattr(item, "fixturenames", ()):
+        return "prefect server"
+    shape = item.callspec.params.get("shape") if hasattr(item, "callspec") else None
+    return shape.name if isinstance(shape, SkeletonShape) else str(item.path.relative_to(ROOT))
 
 
 def _position(item: pytest.Item) -> int:
@@ -172,7 +178,7 @@ def _writable_copy(source: Path, copy: Path) -> Path:
 @pytest.fixture(scope="session")
 def skeleton() -> Callable[..., Path]:
     """`skeleton(family="qwen2_vl", bits=4)`: the folder of a skeleton (tests/skeleton_bases.py); read-only."""
-    from tests.skeleton_bases import SkeletonShape, skeleton_folder
+    from tests.skeleton_bases import skeleton_folder
 
     return lambda **shape: skeleton_folder(SkeletonShape(**shape))
 

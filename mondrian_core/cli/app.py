@@ -25,6 +25,7 @@ COMMANDS: CommandTable = {
         "import": ("import_command:import_command", "import photographs from folders, or critiques from files"),
         "download": ("download:download_command", "download the base model, or complete an interrupted download"),
         "doctor": ("workspace:doctor_command", "check the installation and suggest fixes"),
+        "selftest": ("selftest:selftest_command", "check what MLX computes on this machine, and how fast"),
         "backup": ("backup:backup_command", "back up database, photographs and registry to a folder, verified"),
         "restore": ("backup:restore_command", "restore a backup; overwrites nothing unless --force is given"),
         "prune": ("prune:prune_command", "delete what can be made again and is no longer needed"),

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, validators
 from rich.console import Console
@@ -23,6 +23,9 @@ from mondrian_core.cli.terminal_output import (
 from mondrian_core.next_steps import add_advisor_step, retrain_step
 from mondrian_core.recipes import MAX_SEED
 from mondrian_core.settings import Settings
+
+if TYPE_CHECKING:
+    from mondrian_core.base_checks import DoctorCheck
 
 
 @Parameter(name="*")
@@ -51,6 +54,7 @@ class DoctorOptions(CommandOptions):
     api: Annotated[
         str | None, Parameter(help="URL of the Prefect API (PREFECT_API_URL, or the server that `mondrian up` started)")
     ] = None
+    deep: Annotated[bool, Parameter(help="also run `mondrian selftest`, which takes some minutes")] = False
 
 
 def init_command(*, options: InitOptions = InitOptions()) -> int:
@@ -94,10 +98,14 @@ def _draw_existing(console: Console, options: InitOptions, settings: Settings) -
 
 
 def doctor_command(*, options: DoctorOptions = DoctorOptions()) -> int:
-    """Check machine, base model, database, Prefect server and worker; exit status 1 when something is wrong."""
+    """Check machine, base model, database, Prefect server and worker; exit status 1 when something is wrong.
+
+    With --deep the self-test follows.
+    """
     from mondrian_core.doctor import run_doctor_checks
 
-    checks = run_doctor_checks(settings_from_options(options), options.api)
+    settings = settings_from_options(options)
+    checks = run_doctor_checks(settings, options.api)
 
     def draw(console: Console) -> None:
         for check in checks:
@@ -106,8 +114,22 @@ def doctor_command(*, options: DoctorOptions = DoctorOptions()) -> int:
             if check.next_step and check.ok is not True:
                 console.print(f"       {step_with_options(options, check.next_step)}", markup=False)
 
+    if options.deep and options.json:
+        checks.append(_selftest_check(settings, quiet=True))
     print_result(options.json, [check.as_dict() for check in checks], draw)
+    if options.deep and not options.json:
+        print()
+        checks.append(_selftest_check(settings, quiet=False))
     return 1 if any(check.ok is False for check in checks) else 0
+
+
+def _selftest_check(settings: Settings, *, quiet: bool) -> DoctorCheck:
+    from mondrian_core.base_checks import DoctorCheck
+    from mondrian_core.cli.selftest import SelfTestTarget, selftest_with_output
+
+    report, path = selftest_with_output(SelfTestTarget(settings), quiet=quiet)
+    found = "; ".join(f"{each.title} ({each.base}, {each.stream}): {each.finding}" for each in report.off)
+    return DoctorCheck("self-test", not report.off, found or f"fine; report: {path}", f"Attach {path} to a bug report.")
 
 
 @Parameter(name="*")

@@ -134,6 +134,25 @@ def plan_download(name: str, found: HubSnapshot | None = None) -> BaseDownload:
     )
 
 
+def read_hub_configuration(plan: BaseDownload) -> dict[str, Any]:
+    """The contents of config.json on the hub; nothing is stored.
+
+    Raises:
+        BaseModelUnavailable: the hub can't be reached, or has no such file.
+    """
+    from huggingface_hub import get_session, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
+
+    address = hf_hub_url(plan.name, CONFIGURATION, revision=plan.commit)
+    with _hub_errors_explained(plan.name, HubSnapshot(None)):
+        answer = get_session().get(
+            address, headers=build_hf_headers(), timeout=_METADATA_SECONDS, follow_redirects=True
+        )
+        hf_raise_for_status(answer)
+        configuration = answer.json()
+    return configuration if isinstance(configuration, dict) else {}
+
+
 def _file_sizes(name: str, commit: str | None) -> tuple[dict[str, int], str]:
     """Bytes by file, and the commit: the one that is partly here, or the newest one."""
     from huggingface_hub import HfApi

@@ -1,6 +1,6 @@
 """Which files a base model's folder must have, and which of them are missing or damaged. No weights are read.
 
-mlx-vlm and transformers replace some missing files by defaults without a word: without tokenizer.json a tokenizer with
+mlx-vlm and transformers replace some missing files by defaults silently: without tokenizer.json a tokenizer with
 another vocabulary is built, without preprocessor_config.json another size of photographs is allowed. Such a base
 answers, and answers nonsense.
 """

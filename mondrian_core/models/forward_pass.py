@@ -9,7 +9,7 @@ Shapes: `B` batch, `T` tokens, `D` width, `N` image tokens, `L` layers with Deep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +41,6 @@ def hidden_states(
     *,
     mask: mx.array | str | None = "causal",
     caches: Sequence[Any] | None = None,
-    checkpointing: bool = False,
-    seed: int | None = None,
 ) -> mx.array:
     """Hidden states after the final norm, (B, T, D).
 
@@ -51,39 +49,16 @@ def hidden_states(
         inputs: embeddings and positions.
         mask: "causal", or what mlx-vlm's attention accepts.
         caches: one key-value cache per layer.
-        checkpointing: keep only each layer's input for the gradient and compute the rest again; a step then takes about
-            a third longer and a fraction of the memory. Not with caches.
-        seed: seed of the dropout with checkpointing. It is set while the graph is built, so it can't be traced.
     """
     decoder, family = base.language_model.model, base.family
     rotation = family.rotation(base.language_model, inputs.embeddings, inputs.positions)
     hidden = inputs.embeddings
     for number, layer in enumerate(decoder.layers):
-        if checkpointing:
-            own_seed = None if seed is None else seed + number
-            recomputed = mx.checkpoint(_layer_function(base, layer, mask, (inputs.positions, rotation), own_seed))
-            hidden = recomputed(layer.trainable_parameters(), hidden)
-        else:
-            cache = caches[number] if caches else None
-            hidden = family.run_layer(layer, hidden, mask, cache, inputs.positions, rotation)
+        cache = caches[number] if caches else None
+        hidden = family.run_layer(layer, hidden, mask, cache, inputs.positions, rotation)
         if number < len(inputs.deepstack):
             hidden = hidden.at[:, inputs.image_index].add(inputs.deepstack[number].astype(hidden.dtype))
     return decoder.norm(hidden)
-
-
-def _layer_function(
-    base: BaseVLM, layer: Any, mask: mx.array | str | None, rotary: tuple[mx.array, Any], seed: int | None
-) -> Callable[..., mx.array]:
-    """A layer as a function of its trainable arrays; with a seed it draws the same dropout each time it is computed."""
-    positions, rotation = rotary
-
-    def run(parameters: Any, hidden: mx.array) -> mx.array:
-        if seed is not None:
-            mx.random.seed(seed)
-        layer.update(parameters)
-        return base.family.run_layer(layer, hidden, mask, None, positions, rotation)
-
-    return run
 
 
 def lm_head_logits(base: BaseVLM, hidden: mx.array) -> mx.array:

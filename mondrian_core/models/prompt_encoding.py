@@ -57,6 +57,11 @@ class EncodedPrompt:
         """The prompt as the language model reads it."""
         return DecoderInputs(self.embeddings, self.positions, self.image_index, self.deepstack)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        return sum(array.nbytes for array in (self.embeddings, self.image_index, self.positions, *self.deepstack))
+
     def load(self) -> EncodedPrompt:
         """The prompt itself, because its arrays are in memory (`CachedPrompt.load` reads them from a file)."""
         return self

@@ -1,9 +1,9 @@
-"""Digests of large files, kept on disk beside what the file system says of the files.
+"""Digests of large files, kept on disk with what the file system says of the files.
 
 A base model of 3 GB would otherwise be hashed by every process. A digest is used only while path, length, device, inode
 and both times of every file are those it was computed from. The time of the last change of the inode (ctime) can't be
 set by programs, so a replaced file is noticed even if its modification time was restored. Not noticed: bytes that
-change below the file system (a failing disk), and writes while the clock is set back; `fresh` hashes anew for that.
+change below the file system (a failing disk), and writes while the clock is set back; `fresh` hashes again for that.
 """
 
 from __future__ import annotations

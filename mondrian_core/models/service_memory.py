@@ -13,6 +13,7 @@ from mondrian_core.accelerator_lock import memory_of_other_work
 from mondrian_core.errors import NotEnoughMemory
 from mondrian_core.models.base_model import local_base_path
 from mondrian_core.models.model_memory import (
+    ModelSize,
     ServingLoad,
     ServingMemory,
     configured_model_size,
@@ -97,7 +98,18 @@ def _served_memory(name: str, adapter_cache_bytes: int) -> ServingMemory | None:
     folder = local_base_path(name)
     if folder is None:
         return None
-    size = configured_model_size(json.loads((folder / "config.json").read_text()))
+    return predict_service_memory(
+        configured_model_size(json.loads((folder / "config.json").read_text())), adapter_cache_bytes
+    )
+
+
+def predict_service_memory(size: ModelSize, adapter_cache_bytes: int) -> ServingMemory:
+    """Memory of a service that answers about the largest photographs with the longest answers.
+
+    Args:
+        size: sizes of its base.
+        adapter_cache_bytes: limit of the adapters in memory.
+    """
     load = ServingLoad(
         text_tokens=PROMPT_TOKENS,
         image_tokens=LARGEST_PHOTOGRAPH_TOKENS,

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,14 @@ from mlx.utils import tree_map
 
 from mondrian_core.models import cpu_blas
 from mondrian_core.models.base_model import BaseVLM
-from mondrian_core.models.forward_pass import DecoderInputs, hidden_states, lm_head_logits
+from mondrian_core.models.forward_pass import DecoderInputs, lm_head_logits
+from mondrian_core.models.gradient_pass import states_at
 from mondrian_core.training.objective import LossFunction
 from mondrian_core.training.training_examples import Batch
 
 Tree = Any
-_LOGITS_AT_ONCE = (
-    1 << 24
-)  # 64 MB in float32; more logits are computed in pieces, which the backward pass computes again
-_PIECE = 128
+_LOGITS_AT_ONCE = 1 << 22  # 16 MB in float32; more logits are computed in pieces
+_SMALLEST_PIECE = 32  # tokens; the output layer's weights are read twice for each piece
 _MOST_THREADS = 8
 _THREADS_END_SECONDS = 5.0
 
@@ -66,25 +66,58 @@ def token_losses(
 
     Attention is causal unless the batch has a mask (T, T). Arguments as in `weighted_loss`.
     """
-    hidden = hidden_states(
+    states = states_at(
         base,
         DecoderInputs(batch["embeddings"], batch["positions"], batch["image_index"], batch["deepstack"]),
+        batch["places"],
         mask=batch.get("mask", "causal"),
         checkpointing=checkpointing,
         seed=seed,
     )
-    states = hidden[0, batch["places"]]
-    count, vocabulary = states.shape[0], base.language_model.args.vocab_size
+    return states, output_losses(base, states, batch["targets"])
 
-    def head(piece: mx.array, start: int) -> mx.array:
-        return cross_entropy(lm_head_logits(base, piece), batch["targets"][start : start + piece.shape[0]])
 
-    if count * vocabulary <= _LOGITS_AT_ONCE:
-        return states, head(states, 0)
-    # the targets are in the closure, because checkpoint would compute a gradient of the indices
-    return states, mx.concatenate(
-        [mx.checkpoint(lambda part, at=at: head(part, at))(states[at : at + _PIECE]) for at in range(0, count, _PIECE)]
-    )
+def output_losses(base: BaseVLM, states: mx.array, targets: mx.array) -> mx.array:
+    """Negative log-likelihoods (A,) in float32 of targets (A,) under the output layer's logits of states (A, D).
+
+    The output layer is frozen, so a token's loss and its slope over the token's state are computed together, piece by
+    piece, and only the slope (A, D) is kept: every logit is computed once, and those of one piece exist at a time (as
+    in Hsu et al., "Liger Kernel", 2024). Without training there is no slope.
+    """
+    size = max(_SMALLEST_PIECE, _LOGITS_AT_ONCE // base.language_model.args.vocab_size)
+    pieces = [(states[at : at + size], targets[at : at + size]) for at in range(0, states.shape[0], size)]
+
+    if len(pieces) == 1 or not base.model.training:
+        return mx.concatenate([cross_entropy(lm_head_logits(base, piece), wanted) for piece, wanted in pieces])
+
+    @mx.custom_function
+    def together(_: mx.array) -> tuple[mx.array, mx.array]:
+        found: list[tuple[mx.array, mx.array]] = []
+        for piece, wanted in pieces:
+            if found:  # the logits of the piece before are gone when it has its slope
+                piece = mx.depends([piece], list(found[-1]))[0]
+            found.append(_losses_and_slopes(base, piece, wanted))
+        return mx.concatenate([losses for losses, _ in found]), mx.concatenate([slopes for _, slopes in found])
+
+    @together.vjp
+    def _(_: mx.array, cotangents: tuple[mx.array, mx.array], outputs: tuple[mx.array, mx.array]) -> mx.array:
+        return (cotangents[0][:, None] * outputs[1]).astype(outputs[1].dtype)
+
+    both: Any = together(states)
+    losses: mx.array = both[0]
+    return losses
+
+
+def _losses_and_slopes(base: BaseVLM, piece: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
+    """(losses (A,) of the tokens, their slopes (A, D) over the states): softmax minus one at the target, times W."""
+    logits = lm_head_logits(base, piece)
+    raw = logits.astype(mx.float32)
+    normalizer = mx.logsumexp(raw, axis=-1, keepdims=True)
+    losses = (normalizer - mx.take_along_axis(raw, targets[:, None], axis=-1))[:, 0]
+    excess = mx.exp(raw - normalizer).at[mx.arange(piece.shape[0]), targets].subtract(1.0).astype(logits.dtype)
+    # only the product with the transposed weights is evaluated here
+    slopes = mx.vjp(partial(lm_head_logits, base), [piece], [excess])[1][0]
+    return losses, slopes
 
 
 def cross_entropy(raw: mx.array, targets: mx.array) -> mx.array:
@@ -116,7 +149,8 @@ class GradientStep:
         checkpointing: bool = False,
         loss: LossFunction | None = None,
     ) -> None:
-        """None: compiled on a GPU, a thread per core on the CPU. `checkpointing`: see `forward.hidden_states`.
+        """None: compiled on a GPU, a thread per core on the CPU. `checkpointing`: see
+        `gradient_pass.states_at`.
 
         `loss` (None: `weighted_loss`) may give further figures behind the loss, see `objective.Objective`.
         """

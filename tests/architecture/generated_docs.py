@@ -1,6 +1,7 @@
-"""The file map in README.md and the list of pages in docs/README.md, made from docstrings and page titles.
+"""The file map in README.md, the list of pages in docs/README.md, what was measured where, and docs/metal.md.
 
-`python -m tests.architecture.generated_docs` rewrites both. A test compares them with the tree.
+They are made from docstrings, page titles, comments next to figures and the table of Metal's branches.
+`python -m tests.architecture.generated_docs` rewrites them. A test compares them with the tree.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.architecture.measured_where import measured_table
+from tests.architecture.metal_branches import METAL_BRANCHES, PAGE, metal_page
 from tests.git_files import ROOT, tracked_files
 
 # Top-level entries without a docstring. Everything else is described by the docstring of its package or module.
@@ -23,6 +26,7 @@ ENTRIES = {
 ORDER = ("mondrian_core/", "tasks/", "flows/", "deployments/", "mondrian/", "prefect.yaml")
 WIDTH = 96
 EXPERIMENTS, DECISIONS = "experiments", "decisions"
+MEASURED_WHERE = "docs/measured-where.md"
 
 
 def first_sentence(module: Path) -> str:
@@ -67,13 +71,19 @@ def _title(page: Path) -> str:
 
 
 def with_generated_parts() -> dict[str, str]:
-    """What README.md and docs/README.md should contain, by path."""
+    """What the pages with generated parts should contain, by path."""
     files = tracked_files()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     for folder in (EXPERIMENTS, DECISIONS):
         index = _replaced(index, folder, page_list(files, folder))
-    return {"README.md": _replaced(readme, "file map", f"```\n{file_map(files)}\n```"), "docs/README.md": index}
+    measured = (ROOT / MEASURED_WHERE).read_text(encoding="utf-8")
+    return {
+        "README.md": _replaced(readme, "file map", f"```\n{file_map(files)}\n```"),
+        "docs/README.md": index,
+        MEASURED_WHERE: _replaced(measured, "measured where", measured_table(files)),
+        str(PAGE): metal_page(METAL_BRANCHES),
+    }
 
 
 def _replaced(text: str, name: str, content: str) -> str:
@@ -84,7 +94,7 @@ def _replaced(text: str, name: str, content: str) -> str:
 
 
 def main() -> int:
-    """Rewrite both files."""
+    """Rewrite these files."""
     for path, text in with_generated_parts().items():
         (ROOT / path).write_text(text, encoding="utf-8")
     return 0

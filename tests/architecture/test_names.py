@@ -19,6 +19,7 @@ ORDINARY = {
     "advisors",
     "analyze",
     "charts",
+    "checks",
     "cli",
     "compare",
     "critique",

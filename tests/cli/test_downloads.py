@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,7 +75,7 @@ def test_commands_that_look_never_ask_the_hub(
 
 
 def test_doctor_asks_for_the_size_only(
-    hub: HubServer, legacy_workspace_copy: Path, capsys: pytest.CaptureFixture[str]
+    hub: HubServer, legacy_workspace_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = _with_base(["doctor", "--json"], legacy_workspace_copy)
     main(words)
@@ -81,7 +83,8 @@ def test_doctor_asks_for_the_size_only(
     assert checks["base model"]["ok"] is None
     assert f"mondrian download --base-model {REPOSITORY}" in checks["base model"]["next_step"]
     assert checks["download"]["ok"] is True and "are missing" in checks["download"]["finding"]
-    assert not hub.gets
+    assert set(hub.gets) == {"config.json"} and not snapshot_folder(tmp_path).exists()
+    assert checks["memory"]["ok"] is None and "config.json" in checks["memory"]["finding"]
     hub.listed_sizes = dict.fromkeys(hub.files, 10**15)
     main(words)
     checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
@@ -90,6 +93,67 @@ def test_doctor_asks_for_the_size_only(
     main(words)
     checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
     assert checks["download"]["ok"] is None and "unknown" in checks["download"]["finding"]
+
+
+QWEN3_VL_4B = {
+    "model_type": "qwen3_vl",
+    "quantization": {"group_size": 64, "bits": 4},
+    "text_config": {
+        "model_type": "qwen3_vl_text",
+        "hidden_size": 2560,
+        "num_hidden_layers": 36,
+        "intermediate_size": 9728,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "rms_norm_eps": 1e-06,
+        "vocab_size": 151936,
+        "rope_theta": 5000000,
+        "max_position_embeddings": 262144,
+        "tie_word_embeddings": True,
+        "rope_scaling": {"mrope_interleaved": True, "mrope_section": [24, 20, 20], "rope_type": "default"},
+    },
+    "vision_config": {
+        "model_type": "qwen3_vl",
+        "depth": 24,
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_heads": 16,
+        "out_hidden_size": 2560,
+        "num_position_embeddings": 2304,
+        "patch_size": 16,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "deepstack_visual_indexes": [5, 11, 17],
+    },
+}
+
+
+def test_doctor_compares_the_memory_that_a_base_needs_before_it_is_here(
+    hub: HubServer,
+    legacy_workspace_copy: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub.files["config.json"] = json.dumps(QWEN3_VL_4B).encode()
+    monkeypatch.setenv("MONDRIAN_ADAPTER_CACHE_MB", "0")
+
+    def memory_with(machine_gb: float) -> dict[str, Any]:
+        monkeypatch.setenv("MONDRIAN_MEMORY_GB", str(machine_gb))
+        main(_with_base(["doctor", "--json"], legacy_workspace_copy))
+        (memory,) = [check for check in json.loads(capsys.readouterr().out) if check["name"] == "memory"]
+        assert f"{machine_gb:.1f} GB that MLX may use here" in memory["finding"]
+        return dict(memory)
+
+    enough = memory_with(100)
+    weights, serving, training = map(
+        float, re.findall(r"([\d.]+) GB (?:of weights|to serve|to train)", enough["finding"])
+    )
+    assert enough["ok"] is True and 2.9 < weights < serving < training
+    too_little = memory_with(serving - 0.2)
+    assert too_little["ok"] is False and "smaller base model" in too_little["next_step"]
+    only_to_serve = memory_with(serving + 0.1)
+    assert only_to_serve["ok"] is False and "train --dry-run" in only_to_serve["next_step"]
 
 
 def test_download_says_how_large_it_is_and_downloads(

@@ -52,6 +52,12 @@ def recipe() -> Recipe:
 
 
 @pytest.fixture
+def complete_recipe(recipe: Recipe) -> Recipe:
+    """The same, but an evaluation goes on when the format can no longer pass."""
+    return recipe_from_values({"evaluate": {**recipe.evaluate.model_dump(), "stop_early": False}})
+
+
+@pytest.fixture
 def labelled(fake_model: ModuleType) -> list[LabelledPhotograph]:
     """Twenty photographs with the advisor's scores."""
     return make_labelled(fake_model, 20)

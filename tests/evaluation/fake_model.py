@@ -6,7 +6,7 @@ photograph has to read them, as a real one would.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mondrian_core.photograph_model import OnToken, Question
+from mondrian_core.photograph_model import OnToken, Question, answer_one_by_one
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
 
 _STRIPE = 12  # pixels; wide enough that a blurred or recompressed copy can still be read
@@ -124,6 +124,9 @@ class FakeModel:
         if self.arm in self.cut:
             return FakeGeneration(text=text[: len(text) // 2], finish_reason="length")
         return FakeGeneration(text=text, expected_scores=dict(zip(DIMENSIONS, map(float, scores), strict=True)))
+
+    def ask_each(self, questions: Sequence[Question]) -> Iterator[tuple[int, FakeGeneration | Exception]]:
+        return answer_one_by_one(self.ask, questions)
 
     def divergence(self, adapter: Path, image: Image.Image, text: str) -> float:
         return self.nats

@@ -221,7 +221,7 @@ def test_report_warns_when_constant_baseline_is_better(run: Run, fake_model: Any
     assert any("the base with shifted scores" in step and step.endswith("needs no adapter.") for step in steps)
 
 
-def test_broken_format_with_all_scores_fails_format_only(run: Run, fake_model: Any) -> None:
+def test_broken_format_with_all_scores_fails_format_only(run: Run, fake_model: Any, complete_recipe: Recipe) -> None:
     """The candidate's closing brace is missing on a third of the photographs, but every score is there."""
 
     class Careless(fake_model.FakeModel):
@@ -231,7 +231,7 @@ def test_broken_format_with_all_scores_fails_format_only(run: Run, fake_model: A
             return replace(said, text=said.text[:-1] + ",") if careless else said
 
     careless, neat = (
-        run(Careless(critics=sound(fake_model).critics), out="careless"),
+        run(Careless(critics=sound(fake_model).critics), out="careless", recipe=complete_recipe),
         run(sound(fake_model), out="neat"),
     )
     assert careless.gate("format_compliance").verdict == "FAIL"

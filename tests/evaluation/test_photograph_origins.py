@@ -228,4 +228,4 @@ def test_figures_of_folds_stand_in_the_first_screen() -> None:
     page = first_screen(report_html(report, samples))
     for says in ("not this adapter", "30 of the 30 photographs were rendered", "8 answers about own photographs, 8 of"):
         assert says in page
-    assert len(report.as_dict()["caveats"]) == 2
+    assert len(report.as_dict()["caveats"]) == 3, "and that the answers state fractions"

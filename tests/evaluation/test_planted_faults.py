@@ -13,6 +13,7 @@ from mondrian_core.evaluation import EvaluationReport, LabelledPhotograph, Train
 from mondrian_core.evaluation.gates.definitions import GATES
 from mondrian_core.evaluation.gates.gate import Requirement
 from mondrian_core.photograph_model import Question
+from mondrian_core.recipes import Recipe
 
 Run = Callable[..., EvaluationReport]
 
@@ -60,8 +61,10 @@ def test_base_against_itself_never_passes(run: Run, fake_model: Any) -> None:
         ({"slow": {"candidate": 1.3}}, "latency_overhead"),
     ],
 )
-def test_planted_fault_fails_its_gate(run: Run, fake_model: Any, changes: dict[str, object], gate: str) -> None:
-    report = run(sound(fake_model, **changes))
+def test_planted_fault_fails_its_gate(
+    run: Run, fake_model: Any, complete_recipe: Recipe, changes: dict[str, object], gate: str
+) -> None:
+    report = run(sound(fake_model, **changes), recipe=complete_recipe)
     assert (verdicts(report)[gate], report.verdict) == ("FAIL", "FAIL")
 
 

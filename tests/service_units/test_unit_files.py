@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from mondrian_core import service_units
-from mondrian_core.doctor import DoctorCheck, run_doctor_checks
+from mondrian_core.base_checks import DoctorCheck
+from mondrian_core.doctor import run_doctor_checks
 from mondrian_core.errors import BadInput, Broken
 from mondrian_core.service_units import UnitPlan, installation, plan_units
 from mondrian_core.service_units.launchd import Launchd

@@ -15,6 +15,7 @@ from mlx.utils import tree_flatten, tree_map
 import mondrian_core.training  # noqa: F401  (before mlx)
 from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.events import ignore_events
+from mondrian_core.models import gradient_pass
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.lora import lora_layers
 from mondrian_core.recipes import TrainRecipe
@@ -92,12 +93,25 @@ def test_image_padding_does_not_change_loss(attached: BaseVLM) -> None:
     _close(_gradient(attached, example, image_tokens=wide), _gradient(attached, example))
 
 
-def test_chunked_output_head_agrees(attached: BaseVLM, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_chunked_output_head_agrees(attached: BaseVLM, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In training each piece gives losses and their slopes at once; also where the answer is no multiple of a piece."""
+    attached.model.train()
     example = encode_training_rows(attached, [make_row(6)], TrainRecipe(), ignore_events, "")[0]
     whole = _gradient(attached, example)
     monkeypatch.setattr(steps, "_LOGITS_AT_ONCE", 1)
-    monkeypatch.setattr(steps, "_PIECE", 16)
-    _close(_gradient(attached, example), whole)
+    monkeypatch.setattr(steps, "_SMALLEST_PIECE", 24)
+    _close(_gradient(attached, example, compiled=compiled), whole)
+    attached.model.eval()
+
+
+def test_validation_computes_no_slopes(attached: BaseVLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = encode_training_rows(attached, [make_row(6)], TrainRecipe(), ignore_events, "")[0]
+    batch = make_training_batch(attached, example, example.prompt.image_tokens, 1.0)
+    whole = float(np.array(steps.weighted_loss(attached, batch)))
+    monkeypatch.setattr(steps, "_LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr(mx, "vjp", None)
+    assert float(np.array(steps.weighted_loss(attached, batch))) == pytest.approx(whole, rel=1e-6)
 
 
 def test_step_falls_back_to_eager(attached: BaseVLM, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,6 +174,35 @@ def test_checkpointing_does_not_change_gradient(
     monkeypatch.setattr(mx, "checkpoint", lambda function: function)
     _close(saving, found())
     attached.model.eval()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_segments_do_not_change_gradient(attached: BaseVLM, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a wide base computes again, against the layers as a narrow base runs them."""
+    attached.model.train()
+    example = encode_training_rows(attached, [make_row(5)], TrainRecipe(), ignore_events, "")[0]
+    plain = _gradient(attached, example)
+    monkeypatch.setattr(gradient_pass, "SEGMENTS_FROM_WIDTH", 0)
+    _close(_gradient(attached, example, compiled=compiled), plain)
+    attached.model.eval()
+
+
+def test_segments_keep_less_memory(attached: BaseVLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At least a quarter less at the peak, and least with whole layers computed again."""
+    attached.model.train()
+    example = encode_training_rows(attached, [make_row(5, words=6)], TrainRecipe(), ignore_events, "")[0]
+    batch = make_training_batch(attached, example, example.prompt.image_tokens, 1.0 / example.weight)
+    peaks = {}
+    for name, from_width, checkpointing in (("plain", 1 << 30, False), ("segments", 0, False), ("layers", 0, True)):
+        monkeypatch.setattr(gradient_pass, "SEGMENTS_FROM_WIDTH", from_width)
+        step = steps.GradientStep(attached, compiled=False, threads=1, checkpointing=checkpointing)
+        mx.eval(batch)
+        mx.reset_peak_memory()
+        held = mx.get_active_memory()
+        step.loss_and_grad(attached.model.trainable_parameters(), [batch])
+        peaks[name] = mx.get_peak_memory() - held
+    attached.model.eval()
+    assert peaks["layers"] < peaks["segments"] < 0.75 * peaks["plain"]
 
 
 def test_closing_leaves_no_thread_behind(attached: BaseVLM) -> None:

@@ -120,6 +120,7 @@ INTEGRITY = Gate(
     recipe_fields=(),
     judge=_judge_integrity,
     learned=False,
+    judges_stopped=True,
     next_steps={FAIL: "Don't use these files: train again on this base, or fetch the version again."},
 )
 EFFECT = Gate(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mondrian_core.evaluation.gates.gate import Gate, Judgement
+from mondrian_core.evaluation.gates.invalid_answers import invalid_answers_cause
 from mondrian_core.evaluation.gates.messages import own_photographs_note
 from mondrian_core.evaluation.gates.results import FAIL, INCONCLUSIVE, PASS, Cause, GateMeasurements, Verdict
 from mondrian_core.evaluation.measure.metrics import FormatStatistics
@@ -34,6 +35,39 @@ class _Rate:
         return intervals.clopper_pearson_upper(self.valid, self.ran)
 
 
+def format_is_lost(
+    own: FormatStatistics, others: FormatStatistics, planned: tuple[int, int], recipe: GateRecipe
+) -> bool:
+    """True when the gate fails even if every answer that is still to come is strictly valid.
+
+    Args:
+        own: the answers so far about the workspace's own photographs.
+        others: those about other photographs.
+        planned: numbers of photographs, own and others, that will have been asked about.
+        recipe: the thresholds.
+    """
+    return _at_best(own, others, planned, recipe)[0] == FAIL
+
+
+def _at_best(
+    own: FormatStatistics | None, others: FormatStatistics | None, planned: tuple[int, int], recipe: GateRecipe
+) -> tuple[Verdict, _Rate]:
+    """The verdict, and the deciding rate, if every answer that is still to come is strictly valid."""
+    mine, rest = (
+        _Rate(counts.valid + to_come, counts.ran + to_come) if counts else _Rate(wanted, wanted)
+        for counts, wanted in zip((own, others), planned, strict=True)
+        for to_come in [max(0, wanted - counts.asked) if counts else wanted]
+    )
+    filled = _Rate(mine.valid + rest.valid, mine.ran + rest.ran)
+    deciding = mine if _is_enough(mine, filled, recipe) else filled
+    return _verdict(mine, deciding, recipe)[0], mine if mine.ran else filled
+
+
+def _is_enough(mine: _Rate, filled: _Rate, recipe: GateRecipe) -> bool:
+    """True when the own photographs decide by themselves."""
+    return mine.low >= recipe.compliance_bound or filled.ran == mine.ran
+
+
 def _judge_format_compliance(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
     """The answers parse under the strict reader."""
     own = measured.own_formats.get(CANDIDATE)
@@ -47,18 +81,22 @@ def _judge_format_compliance(measured: GateMeasurements, recipe: GateRecipe) -> 
         )
     mine = _Rate(own.valid, own.ran) if own else _Rate(0, 0)
     filled = _Rate(sum(each.valid for each in counts), sum(each.ran for each in counts))
-    enough = mine.low >= recipe.compliance_bound or filled.ran == mine.ran
+    enough = _is_enough(mine, filled, recipe)
     asked = sum(each.asked for each in ([own] if own and enough else counts))
     unanswered = asked - (mine.ran if enough else filled.ran)
     verdict, cause, why = _verdict(mine, mine if enough else filled, recipe)
     if verdict == PASS and unanswered > recipe.failed_share * asked:
         verdict, cause = INCONCLUSIVE, Cause.NO_ANSWER
         why = f"; {unanswered} of {asked} photographs got no answer"
-    reasons = _reasons(own.reasons if own and enough else _added(counts))
+    counted = own.reasons if own and enough else _added(counts)
     says = _statement(mine, filled, enough, measured)
+    if measured.planned is not None:
+        verdict, cause, why = _verdict_when_stopped(own, others, measured.planned, recipe)
+    if verdict == FAIL:
+        cause = invalid_answers_cause(counted, measured.samples)
     return Judgement(
         verdict=verdict,
-        sentence=f"{says}{why}{reasons}.{_base_rate(measured, recipe)}",
+        sentence=f"{says}{why}{_reasons(counted)}.{_base_rate(measured, recipe)}",
         observed=mine.share if mine.ran else filled.share,
         n=mine.ran,
         interval=(mine.low, mine.high) if mine.ran else (filled.low, filled.high),
@@ -85,6 +123,21 @@ def _verdict(own: _Rate, deciding: _Rate, recipe: GateRecipe) -> tuple[Verdict, 
     if deciding.low < bound:
         return INCONCLUSIVE, Cause.UNCERTAIN, f"; the bound must reach {bound:.0%}"
     return PASS, None, ""
+
+
+def _verdict_when_stopped(
+    own: FormatStatistics | None, others: FormatStatistics | None, planned: tuple[int, int], recipe: GateRecipe
+) -> tuple[Verdict, Cause | None, str]:
+    """`_verdict` of an evaluation that stopped early: it fails only if no answer that is missing could change that."""
+    verdict, best = _at_best(own, others, planned, recipe)
+    if verdict != FAIL:  # another recipe than the one that stopped it
+        return INCONCLUSIVE, Cause.NOT_MEASURED, "; the evaluation stopped early under stricter thresholds"
+    return (
+        FAIL,
+        None,
+        f"; the evaluation stopped there: even if all others were valid, {best.valid} of {best.ran} "
+        f"({best.share:.1%}) would be fewer than {recipe.compliance_observed:.0%}",
+    )
 
 
 def _missing(own: _Rate, deciding: _Rate, recipe: GateRecipe) -> str:
@@ -153,11 +206,23 @@ FORMAT_COMPLIANCE = Gate(
     recipe_fields=("compliance_observed", "compliance_bound", "own_photographs", "base_compliance", "failed_share"),
     judge=_judge_format_compliance,
     next_steps={
-        FAIL: "Read the invalid answers in the report. Train longer; raise the token limit if answers are truncated.",
+        FAIL: "Read the invalid answers in the report. Train longer.",
         INCONCLUSIVE: "Read the invalid answers in the report, and evaluate on more photographs.",
     },
     steps_by_cause={
         Cause.TOO_FEW: "Put more of your photographs into source/ of the workspace, without critiques, and evaluate "
         "again. If they are there already, raise evaluate.compliance_photographs.",
+        Cause.LOOPS: "Most invalid answers repeat the same words without end: train fewer epochs or at a lower "
+        "learning rate, and look for phrases that many critiques share.",
+        Cause.CUT: "Most invalid answers reach the token limit: raise evaluate.max_tokens, or teach shorter comments.",
+        Cause.PROSE: "Most invalid answers are not the rubric's JSON: train longer. If the base's own rate is high, "
+        "the training broke the form: lower the learning rate.",
+        Cause.WRONG_KEYS: "Most invalid answers are JSON with other keys than the rubric's: see whether the advisor's "
+        "own prompt asks for another form or language, then train longer.",
+        Cause.OTHER_SCRIPT: "Most invalid answers are in another script than the critiques: see which language the "
+        "advisor's own prompt asks for, then train longer.",
+        Cause.WRONG_VALUES: "Most invalid answers have the right form, but scores, comments or grades that don't fit "
+        "it: read them in the report, then train longer.",
     },
+    judges_stopped=True,
 )

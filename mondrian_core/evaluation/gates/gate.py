@@ -60,7 +60,7 @@ class Judgement:
         interval: of the observed value; one side may be None.
         parts: results of the checks that the gate combines.
         threshold: replaces the value of the first recipe field, for a gate without one.
-        cause: why it is INCONCLUSIVE.
+        cause: why it is INCONCLUSIVE, or what makes it FAIL.
     """
 
     verdict: Verdict
@@ -130,6 +130,14 @@ class Check:
         return fails.format(gates=gates, evaluate=evaluate), inconclusive.format(gates=gates, evaluate=evaluate)
 
 
+def _not_judged(found: GateResult) -> GateResult:
+    """The result of a gate in an evaluation that stopped before everything was measured."""
+    sentence = "Not judged: the evaluation stopped early, because the format can no longer pass."
+    return replace(
+        found, verdict=INCONCLUSIVE, sentence=sentence, cause=Cause.STOPPED, observed=None, n=0, interval=None, parts=()
+    )
+
+
 def _decides(_: GateRecipe) -> bool:
     return True
 
@@ -140,11 +148,12 @@ class Gate(Check):
 
     Attributes:
         next_steps: what to do after FAIL and after INCONCLUSIVE.
-        steps_by_cause: what to do instead after INCONCLUSIVE for this cause; `COMMON_STEPS` where it has no entry.
+        steps_by_cause: what to do instead for this cause; after INCONCLUSIVE `COMMON_STEPS` where it has no entry.
         learned: the result depends on what the adapter learned, so too few photographs of training explain a FAIL.
         further_steps: more advice after INCONCLUSIVE that depends on the measurements.
         required: when a promotion needs this gate's result.
         decides: False under a recipe that only reports the gate; for `Requirement.BY_RECIPE`.
+        judges_stopped: True for a gate that is judged although the evaluation stopped early.
 
     Raises:
         ValueError: there is no next step for a verdict that the gate can give, or a gate that a promotion always needs
@@ -157,6 +166,7 @@ class Gate(Check):
     further_steps: Callable[[GateMeasurements, GateRecipe], Sequence[str]] | None = None
     required: Requirement = Requirement.ALWAYS
     decides: Callable[[GateRecipe], bool] = _decides
+    judges_stopped: bool = False
 
     def __post_init__(self) -> None:
         possible = [(FAIL, self.fails_when), (INCONCLUSIVE, self.inconclusive_when)]
@@ -168,6 +178,8 @@ class Gate(Check):
     def evaluate(self, measured: GateMeasurements, recipe: GateRecipe) -> GateResult:
         """The result for these measurements; its sentence says when it is only reported."""
         found = super().evaluate(measured, recipe)
+        if measured.planned is not None and not self.judges_stopped:
+            found = _not_judged(found)
         if self.decides(recipe):
             return found
         return replace(found, decides=False, sentence=f"{found.sentence} {REPORTED_ONLY}")
@@ -176,7 +188,11 @@ class Gate(Check):
         self, verdict: Verdict, measured: GateMeasurements, recipe: GateRecipe, cause: Cause | None = None
     ) -> list[str]:
         """What to do after this verdict; nothing after PASS. It fits the cause, and not only the verdict."""
+        if cause == Cause.STOPPED:
+            return []  # the gate that stopped the evaluation says what to do
         step = self.next_steps.get(verdict)
+        if verdict == FAIL and cause is not None:
+            step = self.steps_by_cause.get(cause, step)
         if verdict == INCONCLUSIVE and cause is not None:
             common = COMMON_STEPS.get(cause)
             step = self.steps_by_cause.get(cause) or (common.format(gate=self.name) if common else step)

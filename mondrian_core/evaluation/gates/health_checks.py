@@ -82,7 +82,7 @@ def _judge_truncation(measured: GateMeasurements, recipe: GateRecipe) -> Judgeme
         return _no_own_answer(measured)
     others = measured.formats_of_others.get(CANDIDATE)
     apart = f" ({others.cut} of {others.ran} about {measured.other_photographs})" if others and others.cut else ""
-    says = f"{counts.cut or 'None'} of {counts.ran} answers were truncated at the token limit{apart}."
+    says = f"{counts.cut or 'None'} of {counts.ran} answers were truncated at the token limit or as a loop{apart}."
     return _judge_rate(counts.cut, counts.ran, recipe.truncated_share, says)
 
 
@@ -193,7 +193,8 @@ HEALTH_CHECKS: tuple[Check, ...] = (
     ),
     Check(
         name="truncation",
-        rule="at most {gates.truncated_share:.0%} of the answers about own photographs truncated at the token limit",
+        rule="at most {gates.truncated_share:.0%} of the answers about own photographs truncated, at the token "
+        "limit or as a loop",
         fails_when="the exact lower 95 % bound is above that",
         inconclusive_when="more, but the bound is not above that; no answers",
         recipe_fields=("truncated_share",),

@@ -23,12 +23,19 @@ INCONCLUSIVE: Verdict = "INCONCLUSIVE"
 
 
 class Cause(StrEnum):
-    """Why there is no verdict, where the adapter is not the reason; the advice fits it (`Gate.advice`)."""
+    """Why there is no verdict where the adapter is not the reason, or what a FAIL comes from; the advice fits it."""
 
     TOO_FEW = "too few photographs"
     NOT_MEASURED = "not measured"
     NO_ANSWER = "no answer"
     UNCERTAIN = "not certain"
+    STOPPED = "the evaluation stopped early"
+    LOOPS = "answers repeat themselves"
+    CUT = "answers are cut"
+    PROSE = "answers are not JSON"
+    WRONG_KEYS = "answers have other keys"
+    OTHER_SCRIPT = "answers are in another script"
+    WRONG_VALUES = "scores, comments or grades are invalid"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +51,7 @@ class GateResult:
         verdict: PASS, FAIL or INCONCLUSIVE.
         sentence: the reason, for people.
         parts: the checks that the gate combines.
-        cause: why it is INCONCLUSIVE.
+        cause: why it is INCONCLUSIVE, or what makes it FAIL.
         decides: False for a gate that the recipe only reports: it counts for no verdict.
     """
 
@@ -117,6 +124,8 @@ class GateMeasurements:
         dependence_by_folds: image dependence of the recipe's adapters, with answers exchanged inside a fold.
         untested: number of photographs that the adapter was trained on, when none is held out; else None.
         metal: times were measured on Metal.
+        planned: numbers of photographs, own and others, that an evaluation which stopped early would have asked about;
+            None for one that asked about all.
     """
 
     samples: EvaluationSamples | None = None
@@ -152,6 +161,7 @@ class GateMeasurements:
     dependence_by_folds: ImageDependence | None = None
     untested: int | None = None
     metal: bool = False
+    planned: tuple[int, int] | None = None
 
     @property
     def own_formats(self) -> Mapping[str, FormatStatistics]:

@@ -24,6 +24,7 @@ from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.evaluation.measure.runner import (
     EvaluationPhotograph,
     EvaluationRunner,
+    Inquiry,
     LabelledPhotograph,
     label_record,
     open_labelled_photographs,
@@ -117,14 +118,16 @@ def _one_fold(
     if not all((subject.name, CANDIDATE) in done for subject in inside):
         runner.model.use(None)
         adapter = plan.train(fold, plan.training_photo_ids(fold))
-    for subject in inside:
-        for arm in (BASE, CANDIDATE, CHAMPION, BEST_CHAMPION):
-            if (subject.name, arm) in done or not runner.may_ask(subject, arm, of_folds=True):
-                continue
-            outcome = runner.ask(subject, arm, adapter if arm == CANDIDATE else None)
-            runner.samples.append("fold", {"fold": fold, **outcome.as_dict()})
-            if not outcome.ran:
-                runner.listen(StageNotice("folds", f"{subject.name}: no answer ({outcome.reason})."))
+    missing = [
+        Inquiry(subject=subject, arm=arm, adapter=adapter if arm == CANDIDATE else None)
+        for arm in (BASE, CANDIDATE, CHAMPION, BEST_CHAMPION)
+        for subject in inside
+        if (subject.name, arm) not in done and runner.may_ask(subject, arm, of_folds=True)
+    ]
+    for inquiry, outcome in runner.ask_each(missing):
+        runner.samples.append("fold", {"fold": fold, **outcome.as_dict()})
+        if not outcome.ran:
+            runner.listen(StageNotice("folds", f"{inquiry.subject.name}: no answer ({outcome.reason})."))
 
 
 def fold_contamination(plan: CrossValidationPlan, prompt: AdvisorPrompt) -> list[dict[str, str]]:

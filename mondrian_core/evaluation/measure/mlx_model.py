@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mondrian_core.evaluation.measure.outcomes import ModelAnswer
-from mondrian_core.photograph_model import OnToken, Question
+from mondrian_core.photograph_model import OnToken, Question, answer_one_by_one
 from mondrian_core.pixel_files import load_image
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 
@@ -14,6 +19,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from mondrian_core.models.base_model import BaseVLM
+    from mondrian_core.models.inference.batch_generation import AnswerOrder
+    from mondrian_core.models.prompt_encoding import EncodedPrompt
+
+KEPT_PROMPT_BYTES = 512 << 20  # of encoded photographs: a large base takes 20 MB for one
 
 
 class MlxModel:
@@ -27,6 +36,7 @@ class MlxModel:
         self._base, self._generation = base, generation
         self._switch = get_adapter_switch(base)
         self._messages = critique_messages(prompt)
+        self._prompts: OrderedDict[str, EncodedPrompt] = OrderedDict()
         self.fingerprint = base.fingerprint
         self.metal = "Metal" in base_model.device_name()
 
@@ -54,10 +64,12 @@ class MlxModel:
             if on_token is not None:
                 on_token(count)
 
+        timed = question.exact_tokens is not None  # its time includes the photograph's
         return self._generation.generate(
             self._base,
             question.messages,
             load_image(question.image),
+            prepared=None if timed else self._prompt(question),
             max_tokens=question.max_tokens,
             exact_tokens=question.exact_tokens,
             temperature=question.temperature,
@@ -65,6 +77,68 @@ class MlxModel:
             constrained=question.constrained,
             on_token=count_token if on_token is not None else None,
         )
+
+    def ask_each(self, questions: Sequence[Question]) -> Iterator[tuple[int, ModelAnswer | Exception]]:
+        """Answer several questions, each adapter's together; a greedy answer equals that of `ask` up to rounding.
+
+        Raises:
+            BadAdapter: when an adapter isn't sound for this base.
+        """
+        by_adapter: dict[Path | None, list[int]] = {}
+        for number, question in enumerate(questions):
+            by_adapter.setdefault(question.adapter, []).append(number)
+        for adapter, numbers in by_adapter.items():
+            self.use(adapter)
+            asked = [questions[number] for number in numbers]
+            for place, answer in self._answer_together(asked):
+                yield numbers[place], answer
+
+    def _answer_together(self, questions: Sequence[Question]) -> Iterator[tuple[int, ModelAnswer | Exception]]:
+        """The answers of the adapter in use."""
+        from mondrian_core.models.inference.batch_generation import generate_batch
+        from mondrian_core.models.inference.batch_size import rows_at_once
+
+        rows = 1
+        if len(questions) > 1:
+            with suppress(Exception):  # a photograph that can't be encoded is its own answer's error
+                rows = rows_at_once(self._base, self._prompt(questions[0]), questions[0].max_tokens, len(questions))
+        if rows == 1:
+            yield from answer_one_by_one(self.ask, questions)
+            return
+        waiting = iter(enumerate(questions))
+
+        def next_order() -> AnswerOrder[int] | None:
+            number, question = next(waiting, (0, None))
+            return None if question is None else self._order(number, question)
+
+        yield from generate_batch(self._base, next_order, rows)
+
+    def _order(self, number: int, question: Question) -> AnswerOrder[int]:
+        from mondrian_core.models.inference.batch_generation import AnswerOrder
+
+        return AnswerOrder(
+            key=number,
+            prompt=lambda: self._prompt(question),
+            max_tokens=question.max_tokens,
+            temperature=question.temperature,
+            seed=question.seed,
+            constrained=question.constrained,
+            schema=question.schema,
+        )
+
+    def _prompt(self, question: Question) -> EncodedPrompt:
+        """The encoded prompt; the last ones are kept, since every arm is asked about the same photographs."""
+        image = load_image(question.image)
+        words = json.dumps(question.messages, sort_keys=True)
+        key = hashlib.sha256(f"{words} {image.mode} {image.size}".encode() + image.tobytes()).hexdigest()
+        if key not in self._prompts:
+            self._prompts[key] = self._generation.prepare_prompt(self._base, question.messages, image)
+            while (
+                sum(prompt.nbytes for prompt in self._prompts.values()) > KEPT_PROMPT_BYTES and len(self._prompts) > 1
+            ):
+                self._prompts.popitem(last=False)
+        self._prompts.move_to_end(key)
+        return self._prompts[key]
 
     def divergence(self, adapter: Path, image: Image.Image, text: str) -> float:
         """Mean KL(base || adapter) in nats over the score tokens of `text`."""

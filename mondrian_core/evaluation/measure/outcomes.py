@@ -11,6 +11,7 @@ from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_le
 from mondrian_core.photograph_model import PhotographAnswer
 
 BASE_RAG = "base_rag"  # a baseline: the base model shown scores of the advisor's similar photographs (retrieval)
+LOOP = "loop"  # finish reason, and reason, of an answer that only repeated itself
 MINIMUM_PROBABILITY = 1e-30  # keeps logarithms finite
 OutcomeStatus = Literal["valid", "unparsable", "failed"]
 
@@ -32,7 +33,7 @@ class EvaluationOutcome:
         photograph: its ID, or a name derived from its pixels when it has no labels.
         arm: base, candidate or champion.
         status: "valid" when the strict reader accepts it, "unparsable" when not, "failed" without an answer.
-        reason: why it is unparsable (`rubric.REASONS`), or the error that prevented an answer.
+        reason: why it is unparsable (`PARSE_ERROR_REASONS`, or "loop"), or the error that prevented an answer.
         scores: as written (0-10), also from an answer that only the lenient reader accepts; empty when neither does.
         expected_scores: by dimension the expected value over the score tokens (0-10), before any mask.
         score_log_probabilities: by dimension those of 0 to 10 at the score's position, before any mask, in nats.
@@ -69,8 +70,8 @@ class EvaluationOutcome:
 
     @property
     def truncated(self) -> bool:
-        """True when the token limit ended the answer, not the model."""
-        return self.finish_reason == "length"
+        """True when the token limit or a loop ended the answer, not the model."""
+        return self.finish_reason in ("length", LOOP)
 
     @property
     def best_scores(self) -> Mapping[str, float]:
@@ -107,8 +108,8 @@ def outcome_from_answer(photograph: str, arm: str, answer: ModelAnswer) -> Evalu
             scores, repairs = reading.critique.scores, reading.repairs
         except CritiqueParseError:
             pass
-    if answer.finish_reason == "length":
-        status, reason = "unparsable", "cut"
+    if answer.finish_reason in ("length", LOOP):
+        status, reason = "unparsable", LOOP if answer.finish_reason == LOOP else "cut"
     return EvaluationOutcome(
         photograph=photograph,
         arm=arm,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mondrian_core.evaluation.measure.answer_cache import pixel_digest
 from mondrian_core.evaluation.measure.calibration import TrainingAnswer
@@ -11,8 +12,10 @@ from mondrian_core.evaluation.measure.metamorphic import METAMORPHIC_RELATIONS, 
 from mondrian_core.evaluation.measure.outcomes import BASE_RAG, EvaluationOutcome
 from mondrian_core.evaluation.measure.runner import (
     FILE_INFO,
+    PHOTOGRAPHS_AT_ONCE,
     EvaluationPhotograph,
     EvaluationRunner,
+    Inquiry,
     LabelledPhotograph,
     open_labelled_photographs,
     thumbnail_text,
@@ -21,6 +24,9 @@ from mondrian_core.evaluation.measure.tail import largest_deviations
 from mondrian_core.events import StageNotice, StageProgressed
 from mondrian_core.prompts import PortfolioComparison
 from mondrian_core.samples_file import BASE, CANDIDATE
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # (scores of the first answer, photograph ID) -> the advisor's similar photographs; None when there are none.
 RetrievalLookup = Callable[[Mapping[str, float], str], PortfolioComparison | None]
@@ -50,14 +56,24 @@ def probe_edited_copies(
     """Ask base and candidate about edited copies of the first photographs."""
     done = {(copy.edit, copy.outcome.photograph, copy.outcome.arm) for copy in known}
     chosen = subjects[: runner.recipe.evaluate.edited_photographs]
-    wanted = [(subject, edit, arm) for subject in chosen for edit in METAMORPHIC_RELATIONS for arm in (BASE, CANDIDATE)]
-    for count, (subject, edit, arm) in enumerate(wanted, 1):
-        if (edit, subject.name, arm) in done:
-            continue
-        image = METAMORPHIC_RELATIONS[edit].edit(subject.image)
-        outcome = runner.ask(replace(subject, image=image, digest=pixel_digest(image)), arm)
-        runner.samples.append("edited", {"edit": edit, **outcome.as_dict()})
-        runner.listen(StageProgressed("edited copies", count, len(wanted), f"{subject.name}: {edit}, {arm}"))
+    total = len(chosen) * len(METAMORPHIC_RELATIONS) * 2
+    count = len(done)
+    for edit, relation in METAMORPHIC_RELATIONS.items():
+        missing = [
+            Inquiry(subject=copy, arm=arm)
+            for copy in (_edited_copy(subject, relation.edit(subject.image)) for subject in chosen)
+            for arm in (BASE, CANDIDATE)
+            if (edit, copy.name, arm) not in done
+        ]
+        for inquiry, outcome in runner.ask_each(missing):
+            runner.samples.append("edited", {"edit": edit, **outcome.as_dict()})
+            count += 1
+            what = f"{inquiry.subject.name}: {edit}, {inquiry.arm}"
+            runner.listen(StageProgressed("edited copies", count, total, what))
+
+
+def _edited_copy(subject: EvaluationPhotograph, image: Image.Image) -> EvaluationPhotograph:
+    return replace(subject, image=image, digest=pixel_digest(image))
 
 
 def probe_constrained_decoding(
@@ -66,13 +82,16 @@ def probe_constrained_decoding(
     """Ask base and candidate about the first photographs again, with decoding constrained to the schema."""
     done = {(outcome.photograph, outcome.arm) for outcome in known}
     chosen = subjects[: runner.recipe.evaluate.constrained_photographs]
-    wanted = [(subject, arm) for subject in chosen for arm in (BASE, CANDIDATE)]
-    for count, (subject, arm) in enumerate(wanted, 1):
-        if (subject.name, arm) in done:
-            continue
-        outcome = runner.ask(subject, arm, constrained=True)
+    missing = [
+        Inquiry(subject=subject, arm=arm, constrained=True)
+        for subject in chosen
+        for arm in (BASE, CANDIDATE)
+        if (subject.name, arm) not in done
+    ]
+    for count, (inquiry, outcome) in enumerate(runner.ask_each(missing), 1 + 2 * len(chosen) - len(missing)):
         runner.samples.append("constrained", outcome.as_dict())
-        runner.listen(StageProgressed("under the schema", count, len(wanted), f"{subject.name}: {arm}"))
+        what = f"{inquiry.subject.name}: {inquiry.arm}"
+        runner.listen(StageProgressed("under the schema", count, 2 * len(chosen), what))
 
 
 def probe_training_photographs(
@@ -85,13 +104,18 @@ def probe_training_photographs(
     done = {answer.outcome.photograph for answer in known}
     by_name = {entry.photograph: entry for entry in labelled}
     chosen = [by_name[name] for name in sorted(by_name)[: runner.recipe.evaluate.calibration_photographs]]
-    for count, entry in enumerate(chosen, 1):
-        if entry.photograph in done:
-            continue
-        (subject,), _ = open_labelled_photographs([entry], runner.listen)
-        outcome = runner.ask(subject, BASE)
-        runner.samples.append("calibration", {"advisor_scores": dict(entry.scores), **outcome.as_dict()})
-        runner.listen(StageProgressed("calibration", count, len(chosen), f"{entry.title or entry.photograph}: base"))
+    missing = [entry for entry in chosen if entry.photograph not in done]
+    count = len(chosen) - len(missing)
+    for first in range(0, len(missing), PHOTOGRAPHS_AT_ONCE):  # decoded photographs are large
+        subjects, kept = open_labelled_photographs(missing[first : first + PHOTOGRAPHS_AT_ONCE], runner.listen)
+        labels = {entry.photograph: entry for entry in kept}
+        for inquiry, outcome in runner.ask_each([Inquiry(subject=subject, arm=BASE) for subject in subjects]):
+            entry = labels[inquiry.subject.name]
+            runner.samples.append("calibration", {"advisor_scores": dict(entry.scores), **outcome.as_dict()})
+            count += 1
+            runner.listen(
+                StageProgressed("calibration", count, len(chosen), f"{entry.title or entry.photograph}: base")
+            )
 
 
 def probe_base_with_retrieval(
@@ -125,7 +149,7 @@ def probe_base_with_retrieval(
         comparison = lookup(first[subject.name], subject.name) if first.get(subject.name) else None
         if comparison is None:
             continue
-        outcome = runner.ask(subject, BASE_RAG, comparison=comparison)
+        outcome = runner.ask(Inquiry(subject=subject, arm=BASE_RAG, comparison=comparison))
         runner.samples.append("answer", outcome.as_dict())
         answered.append(outcome)
         runner.listen(StageProgressed("retrieval", count, len(labelled), subject.name))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 STAGE = "evaluate"
 WARM_UPS = 2
+FIRST_PHOTOGRAPHS = 4  # garbage shows in a few answers
+PHOTOGRAPHS_AT_ONCE = 24  # each arm answers about so many before the next arm does, and their features stay in memory
 FILE_INFO = "file"  # key of `Image.info`: the file of a photograph without labels, below the workspace, for people
 _THUMBNAIL = 240  # pixels of the longer side
 
@@ -62,6 +64,13 @@ class EvaluationModel(PhotographModel, Protocol):
 
     def ask(self, question: Question, on_token: OnToken | None = None) -> ModelAnswer:
         """Answer a question."""
+
+    def ask_each(self, questions: Sequence[Question]) -> Iterator[tuple[int, ModelAnswer | Exception]]:
+        """Each question's number and answer, or the error in its place, as they are ready: in any order.
+
+        Raises:
+            MondrianError: an adapter is refused.
+        """
 
     def divergence(self, adapter: Path, image: Image.Image, text: str) -> float:
         """Mean KL(base || adapter) in nats over the score tokens of `text`."""
@@ -89,6 +98,25 @@ class EvaluationPhotograph:
     origin: PhotographOrigin = PhotographOrigin.OWN
 
 
+@dataclass(frozen=True, kw_only=True)
+class Inquiry:
+    """One question to one arm.
+
+    Attributes:
+        subject: the photograph.
+        arm: whose answer it is.
+        adapter: to use instead of the arm's.
+        constrained: True to decode under the schema.
+        comparison: the advisor's similar photographs to add to the prompt (retrieval).
+    """
+
+    subject: EvaluationPhotograph
+    arm: str
+    adapter: Path | None = None
+    constrained: bool = False
+    comparison: PortfolioComparison | None = None
+
+
 @dataclass(kw_only=True)
 class EvaluationRunner:
     """One evaluation in progress.
@@ -104,6 +132,7 @@ class EvaluationRunner:
         champion_trained_on: names of the photographs that the champion was trained on; None when unknown.
         best_trained_on: the same of the best champion, where that is another version.
         digests: of adapter files, by folder, as they are needed.
+        is_lost: True when the answers so far show that no further answer can change the verdict.
     """
 
     model: EvaluationModel
@@ -118,23 +147,37 @@ class EvaluationRunner:
     )  # names of photographs; None: what it was trained on isn't known
     best_trained_on: frozenset[str] | None = frozenset()
     digests: dict[Path | None, str] = field(default_factory=dict)
+    is_lost: Callable[[Sequence[EvaluationOutcome]], bool] = lambda _: False
 
     def answer_all(
         self, subjects: Sequence[EvaluationPhotograph], done: Sequence[EvaluationOutcome]
     ) -> list[EvaluationOutcome]:
-        """Every arm's answer to every photograph; the champion answers only labelled ones it wasn't trained on."""
+        """Every arm's answer to every photograph, or those of the first groups of photographs after which the verdict
+        `is_lost`.
+
+        The champion answers only labelled photographs that it wasn't trained on.
+        """
         known = {(outcome.photograph, outcome.arm): outcome for outcome in done}
-        wanted = [(subject, arm) for subject in subjects for arm in self.adapters if self.may_ask(subject, arm)]
-        outcomes = []
-        for count, (subject, arm) in enumerate(wanted, 1):
-            outcome = known.get((subject.name, arm))
-            if outcome is None:
-                outcome = self.ask(subject, arm)
+        total = sum(self.may_ask(subject, arm) for subject in subjects for arm in self.adapters)
+        outcomes: list[EvaluationOutcome] = []
+        for group in _growing_groups(subjects):
+            wanted = [(subject.name, arm) for subject in group for arm in self.adapters if self.may_ask(subject, arm)]
+            missing = [
+                Inquiry(subject=subject, arm=arm)
+                for arm in self.adapters
+                for subject in group
+                if self.may_ask(subject, arm) and (subject.name, arm) not in known
+            ]
+            count = len(outcomes) + len(wanted) - len(missing)
+            for inquiry, outcome in self.ask_each(missing):
                 self.samples.append("answer", outcome.as_dict())
-            outcomes.append(outcome)
-            self.listen(
-                StageProgressed(STAGE, count, len(wanted), f"{subject.name}: {arm} {outcome.reason or outcome.status}")
-            )
+                known[inquiry.subject.name, inquiry.arm] = outcome
+                count += 1
+                what = f"{inquiry.subject.name}: {inquiry.arm} {outcome.reason or outcome.status}"
+                self.listen(StageProgressed(STAGE, count, total, what))
+            outcomes += [known[name] for name in wanted]
+            if self.is_lost(outcomes):
+                break
         return outcomes
 
     def may_ask(self, subject: EvaluationPhotograph, arm: str, *, of_folds: bool = False) -> bool:
@@ -149,52 +192,50 @@ class EvaluationRunner:
             return False
         return not of_folds if trained_on is None else subject.name not in trained_on
 
-    def ask(
-        self,
-        subject: EvaluationPhotograph,
-        arm: str,
-        adapter: Path | None = None,
-        *,
-        constrained: bool = False,
-        comparison: PortfolioComparison | None = None,
-    ) -> EvaluationOutcome:
-        """One answer, from the cache where possible.
+    def ask(self, inquiry: Inquiry) -> EvaluationOutcome:
+        """One answer; see `ask_each`."""
+        return next(outcome for _, outcome in self.ask_each([inquiry]))
 
-        Args:
-            subject: the photograph.
-            arm: whose answer it is.
-            adapter: to use instead of the arm's in `adapters`.
-            constrained: True to decode under the schema.
-            comparison: the advisor's similar photographs to add to the prompt (retrieval).
+    def ask_each(self, inquiries: Sequence[Inquiry]) -> Iterator[tuple[Inquiry, EvaluationOutcome]]:
+        """Each inquiry with its outcome as it is ready, from the cache where possible.
+
+        The model answers several at once.
 
         Raises:
-            MondrianError: the adapter is refused. Any other error becomes the outcome of this photograph.
+            MondrianError: an adapter is refused. Any other error becomes the outcome of its photograph.
         """
-        folder = self.adapters.get(arm) if adapter is None else adapter
+        asked: list[tuple[Inquiry, Question, str]] = []
+        for inquiry in inquiries:
+            question = self._question(inquiry)
+            digest = question_digest(question, inquiry.subject.digest)
+            cached = self.cache.get(self._digest(question.adapter), digest) if inquiry.arm != CANDIDATE else None
+            if cached is None:
+                asked.append((inquiry, question, digest))
+            else:
+                yield inquiry, replace(cached, photograph=inquiry.subject.name, arm=inquiry.arm, kept=True)
+        for number, answer in self.model.ask_each([question for _, question, _ in asked]):
+            inquiry, question, digest = asked[number]
+            if isinstance(answer, MondrianError):
+                raise answer
+            if isinstance(answer, Exception):
+                yield inquiry, failed_outcome(inquiry.subject.name, inquiry.arm, answer)
+                continue
+            outcome = outcome_from_answer(inquiry.subject.name, inquiry.arm, answer)
+            if inquiry.arm != CANDIDATE:
+                self.cache.put(self._digest(question.adapter), digest, outcome)
+            yield inquiry, outcome
+
+    def _question(self, inquiry: Inquiry) -> Question:
         settings = self.recipe.evaluate
-        question = Question(
-            messages=self._messages(comparison),
-            image=subject.image,
-            adapter=folder,
+        return Question(
+            messages=self._messages(inquiry.comparison),
+            image=inquiry.subject.image,
+            adapter=self.adapters.get(inquiry.arm) if inquiry.adapter is None else inquiry.adapter,
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
-            seed=answer_seed(settings.seed, subject.digest),
-            constrained=constrained,
+            seed=answer_seed(settings.seed, inquiry.subject.digest),
+            constrained=inquiry.constrained,
         )
-        asked = question_digest(question, subject.digest)
-        cached = self.cache.get(self._digest(folder), asked) if arm != CANDIDATE else None
-        if cached is not None:
-            return replace(cached, photograph=subject.name, arm=arm, kept=True)
-        try:
-            answer = self.model.ask(question)
-        except MondrianError:
-            raise
-        except Exception as error:  # noqa: BLE001  any error becomes the outcome of this photograph
-            return failed_outcome(subject.name, arm, error)
-        outcome = outcome_from_answer(subject.name, arm, answer)
-        if arm != CANDIDATE:
-            self.cache.put(self._digest(folder), asked, outcome)
-        return outcome
 
     def _messages(self, comparison: PortfolioComparison | None = None) -> list[ChatMessage]:
         return critique_messages(self.prompt) if comparison is None else comparison_messages(self.prompt, comparison)
@@ -274,6 +315,14 @@ class EvaluationRunner:
             candidate_decode=candidate.decode_seconds,
             switch=switch,
         )
+
+
+def _growing_groups(subjects: Sequence[EvaluationPhotograph]) -> Iterator[Sequence[EvaluationPhotograph]]:
+    """All photographs in their order: a few, then each time twice as many, up to PHOTOGRAPHS_AT_ONCE."""
+    first, size = 0, FIRST_PHOTOGRAPHS
+    while first < len(subjects):
+        yield subjects[first : first + size]
+        first, size = first + size, min(2 * size, PHOTOGRAPHS_AT_ONCE)
 
 
 def answer_seed(seed: int, digest: str) -> int:

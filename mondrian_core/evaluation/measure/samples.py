@@ -38,6 +38,8 @@ class EvaluationSamples:
             "picture", a thumbnail (JPEG, base64), and "title", the file; None for a rendered one.
         preferences: blind preferences (`preference.PreferenceChoice` as plain values).
         load_seconds: time of the adapter's first use.
+        stopped: where the evaluation stopped early, the numbers of answers that it had "asked" for and of photographs
+            that it would have asked the candidate about ("own" and "others"); None for a complete one.
     """
 
     identity: Mapping[str, Any] = field(default_factory=dict)
@@ -55,6 +57,7 @@ class EvaluationSamples:
     pictures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     preferences: tuple[Mapping[str, str], ...] = ()
     load_seconds: float | None = None
+    stopped: Mapping[str, int] | None = None
 
     def origin(self, photograph: str) -> PhotographOrigin:
         """Where a photograph comes from; a labelled one is always of the workspace."""
@@ -117,6 +120,7 @@ def load_evaluation_samples(path: Path) -> EvaluationSamples:
         pictures={name: record for (name,), record in latest["picture"].items()},
         preferences=tuple(latest["preference"].values()),
         load_seconds=single("load", "seconds", None),
+        stopped=single("stopped", "values", None),
     )
 
 
@@ -126,6 +130,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "facts": (),
     "training": (),
     "load": (),
+    "stopped": (),
     "label": ("photograph",),
     "origin": ("photograph",),
     "answer": ("photograph", "arm"),

@@ -74,7 +74,8 @@ def build_evaluation_report(
     }
     own = metrics["arms"].get(CANDIDATE, {}).get("scores", {}).get("mse")
     least = recipe.gates.score_photographs  # on fewer photographs a baseline's lead says nothing about the adapter
-    notes = unbeaten_baseline_notes(own, metrics["rivals"]) if len(table.photographs) >= least else ()
+    scored = 0 if samples.stopped else len(table.photographs)
+    notes = unbeaten_baseline_notes(own, metrics["rivals"]) if scored >= least else ()
     notes += served_scores_note(forms, CANDIDATE, recipe.gates.p_value)
     if (folds := metrics["folds"]) and folds["photographs"] >= least:
         notes += unbeaten_baseline_notes(
@@ -133,7 +134,7 @@ def gate_measurements_from_samples(samples: EvaluationSamples, table: ScoreTable
         against_best=_against(BEST_CHAMPION, table, samples, recipe),
         has_champion=bool(facts.get("has_champion")),
         best_champion=facts.get("best_champion"),
-        look=_look(against_base, by_folds.get("by_folds"), samples, recipe),
+        look=None if samples.stopped else _look(against_base, by_folds.get("by_folds"), samples, recipe),
         champion_saw=_count(facts.get("champion_saw", ())),
         overhead=_overhead(samples, recipe),
         dependence=health_metrics.image_dependence(table, seed=seed),
@@ -145,6 +146,7 @@ def gate_measurements_from_samples(samples: EvaluationSamples, table: ScoreTable
         **by_folds,
         untested=_untested(samples),
         metal=bool(facts.get("metal")),
+        planned=(samples.stopped["own"], samples.stopped["others"]) if samples.stopped else None,
     )
 
 

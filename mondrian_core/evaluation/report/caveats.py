@@ -21,12 +21,23 @@ def report_caveats(measured: GateMeasurements, photographs: Mapping[str, int], r
     return tuple(
         sentence
         for sentence in (
+            _about_stop(measured),
             _about_folds(measured, recipe),
             _about_rendered(measured, photographs),
             _about_unrecorded(photographs),
             *_about_fractions(measured),
         )
         if sentence
+    )
+
+
+def _about_stop(measured: GateMeasurements) -> str:
+    if measured.planned is None or measured.samples is None or measured.samples.stopped is None:
+        return ""
+    return (
+        f"The evaluation stopped after {measured.samples.stopped['asked']} answers about {sum(measured.planned)} "
+        "photographs, because no further answer could change that the format fails. All other figures come from those "
+        "answers and decide nothing; `evaluate.stop_early = false` in the recipe measures everything."
     )
 
 

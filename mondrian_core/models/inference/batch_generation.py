@@ -31,7 +31,7 @@ class AnswerOrder(Generic[RequestT]):
 
     Attributes:
         key: comes back with the answer.
-        prompt: encoded messages and photograph.
+        prompt: encodes messages and photograph; called when its row is free.
         max_tokens: limit of its length.
         temperature: 0 takes the likeliest token; above 0 tokens are sampled.
         seed: seed of the sampling.
@@ -41,7 +41,7 @@ class AnswerOrder(Generic[RequestT]):
     """
 
     key: RequestT
-    prompt: EncodedPrompt
+    prompt: Callable[[], EncodedPrompt]
     max_tokens: int
     temperature: float = 0.0
     seed: int = 0
@@ -106,7 +106,8 @@ class _BatchAnswer(AnswerInProgress, Generic[RequestT]):
 
     def __init__(self, base: BaseVLM, decoder: BatchDecoder, order: AnswerOrder[RequestT]) -> None:
         self._began = time.perf_counter()
-        self.row = decoder.open(order.prompt)
+        self._prompt = order.prompt()
+        self.row = decoder.open(self._prompt)
         followed = (order.schema or critique_json_schema()) if order.constrained else None
         sampler = TokenSampler(base, self.row.logits.shape[-1], order.temperature, order.seed, False, followed)
         super().__init__(base, sampler, order.max_tokens, order.on_token)
@@ -139,4 +140,4 @@ class _BatchAnswer(AnswerInProgress, Generic[RequestT]):
             self.tokens, lambda index, token: self._decoder.probe(self.row, [(index, token)])[0]
         )
         times = (self._began, self.first_token_time or ended, ended)
-        return finished_generation(self._base, self.order.prompt, self, scores, times)
+        return finished_generation(self._base, self._prompt, self, scores, times)

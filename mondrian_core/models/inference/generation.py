@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Generation", "generate", "mean_kl", "prepare_prompt"]
 
+FinishReason = Literal["stop", "length", "loop"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
@@ -30,7 +32,8 @@ class Generation:
     Attributes:
         text: the answer without its end token.
         tokens: its tokens, without the end token.
-        finish_reason: "stop" if the model ended it, "length" if it reached the limit.
+        finish_reason: "stop" if the model ended it, "length" if it reached the limit, "loop" if it
+            only repeated itself (`loop_detection`).
         prompt_tokens: tokens before the answer, including the photograph's.
         image_tokens: tokens of the photograph.
         prefill_seconds: time until the first token that the model chose.
@@ -45,7 +48,7 @@ class Generation:
 
     text: str
     tokens: tuple[int, ...]
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishReason
     prompt_tokens: int
     image_tokens: int
     prefill_seconds: float
@@ -127,7 +130,7 @@ def finished_generation(
     return Generation(
         text=base.tokenizer.decode(answer.tokens, skip_special_tokens=True),
         tokens=tuple(answer.tokens),
-        finish_reason="stop" if answer.stopped else "length",
+        finish_reason="loop" if answer.looping else "stop" if answer.stopped else "length",
         prompt_tokens=len(prompt.ids),
         image_tokens=prompt.image_tokens,
         prefill_seconds=known - began,

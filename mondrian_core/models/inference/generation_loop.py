@@ -13,7 +13,8 @@ import mlx.core as mx
 
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.inference.decoding import Decoder
-from mondrian_core.models.inference.json_grammar import answer_grammar
+from mondrian_core.models.inference.json_grammar import CritiqueGrammar, answer_grammar
+from mondrian_core.models.inference.loop_detection import LoopDetector
 from mondrian_core.models.score_distribution import ScoreLogitsRecorder
 
 _FEW_CHOICES = 16  # tokens that may come next: the digits and what may follow a digit, not the words of a comment
@@ -44,6 +45,8 @@ class TokenSampler:
         self._temperature = temperature
         self._key = mx.random.key(seed)
         self._grammar = None if schema is None else answer_grammar(base, schema, vocabulary)
+        # what a caller's own schema asks for may repeat: a table of zeros is not a loop
+        self.may_repeat = endless or (schema is not None and not isinstance(self._grammar, CritiqueGrammar))
         self._forbidden: mx.array | None = None
         if endless:
             ends = mx.array(sorted(base.end_tokens))
@@ -100,6 +103,8 @@ class AnswerInProgress:
         self._end = base.end_tokens
         self._streamer = TextStreamer(base, on_token) if on_token else None
         self.score_recorder = ScoreLogitsRecorder(base)
+        self._loop_detector = None if choose.may_repeat else LoopDetector(base)
+        self.looping = False
         self.tokens: list[int] = []
         self.passes = self.drafted = self.accepted = 0
         self.stopped = False
@@ -148,8 +153,12 @@ class AnswerInProgress:
             self._append_token(token, ahead, chosen=chosen and number == 1)
 
     def _append_token(self, token: int, following: mx.array | None, *, chosen: bool) -> None:
-        """Add a token to the answer, with the logits after it if they are known."""
+        """Add a token to the answer, with the logits after it if they are known; a loop ends the answer."""
+        if self.looping:
+            return  # a pass may have read tokens after the one that made it a loop
         self.tokens.append(token)
+        if self._loop_detector is not None and self._loop_detector.add(token):
+            self.looping, self._limit = True, len(self.tokens)
         self.score_recorder.record(len(self.tokens) - 1, token, following)
         if self._streamer is not None:
             self._streamer.add_token(token)

@@ -26,7 +26,7 @@ from mondrian_core.errors import BadAdapter
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.lora import lora_adapter
 from mondrian_core.models.lora.adapter_cache import AdapterCache, AdapterDelta, AdapterDeltas
-from mondrian_core.models.lora.adapter_validation import adaptable_linear_layers, validate_adapter_folder
+from mondrian_core.models.lora.adapter_validation import adaptable_linear_layers, validate_adapter_of_folder
 from mondrian_core.models.lora.dora import adapted_row_norms, compute_dtype, matmul_without_bias, squared_row_norms
 
 _COPY_BYTES = 256 << 20  # float32 weights up to this size are held twice rather than adapted at every token
@@ -134,15 +134,24 @@ class AdapterSwitch:
         key = _files_key(folder)
         found = self.cache.get(key)
         if found is None:
-            problems = validate_adapter_folder(self.base, folder)
-            if problems:
-                raise BadAdapter(
-                    f"The adapter in {folder} can't be used: {'; '.join(problems)}.",
-                    "Train it on this base, or choose another version with `mondrian adapters list`.",
-                )
-            found = self._deltas_of(lora_adapter.load_lora_adapter(folder))
+            found = self._deltas_of(self._valid_adapter(folder))
             self.cache.put(key, found)
         return found
+
+    def _valid_adapter(self, folder: Path) -> lora_adapter.LoraAdapter:
+        """The adapter, read once.
+
+        Raises:
+            BadAdapter: it isn't valid for this base.
+        """
+        try:
+            adapter = lora_adapter.load_lora_adapter(folder)
+        except BadAdapter as error:
+            raise _unusable(folder, [error.problem]) from error
+        problems = validate_adapter_of_folder(self.base, adapter, folder)
+        if problems:
+            raise _unusable(folder, problems)
+        return adapter
 
     def _drop_prefixes(self, deltas: AdapterDeltas) -> None:
         """Forget the prompt prefixes that an evicted adapter computed: they hold its arrays in memory."""
@@ -190,6 +199,13 @@ def get_adapter_switch(base: BaseVLM) -> AdapterSwitch:
 def existing_adapter_switch(base: BaseVLM) -> AdapterSwitch | None:
     """The base's adapter switch, or None if none was made."""
     return base.cache.get("mounted")
+
+
+def _unusable(folder: Path, problems: Sequence[str]) -> BadAdapter:
+    return BadAdapter(
+        f"The adapter in {folder} can't be used: {'; '.join(problems)}.",
+        "Train it on this base, or choose another version with `mondrian adapters list`.",
+    )
 
 
 def _set_delta(layer: Any, delta: AdapterDelta | None) -> None:

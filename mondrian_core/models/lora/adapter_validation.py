@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
 from mondrian_core import lora_arrays
 from mondrian_core.errors import BadAdapter
@@ -37,9 +38,13 @@ def validate_adapter_folder(base: BaseVLM, folder: Path) -> tuple[str, ...]:
     nothing), and a manifest that names another base, or another chat template, tokenizer or image processor of it.
     """
     try:
-        adapter = lora_adapter.load_lora_adapter(folder)
+        return validate_adapter_of_folder(base, lora_adapter.load_lora_adapter(folder), folder)
     except BadAdapter as error:
         return (error.problem,)
+
+
+def validate_adapter_of_folder(base: BaseVLM, adapter: lora_adapter.LoraAdapter, folder: Path) -> tuple[str, ...]:
+    """As `validate_adapter_folder`, for an adapter that was already read from the folder."""
     return (*validate_loaded_adapter(base, adapter), *_manifest_problems(base, folder))
 
 
@@ -58,7 +63,8 @@ def validate_loaded_adapter(base: BaseVLM, adapter: lora_adapter.LoraAdapter) ->
     if problems or not adapter.modules:
         return tuple(problems[:_MAX_PROBLEMS])
     for name in adapter.modules:
-        problems += _layer_problems(name, layers[name], adapter)
+        problems += _dimension_problems(name, layers[name], adapter)
+    problems = problems or _infinite_problems(adapter)
     idle = not adapter.scale or all(not bool(mx.any(tensor != 0)) for tensor in adapter.lora_b.values())
     if idle and not problems and all(_keeps_base_magnitudes(layers[name], adapter, name) for name in adapter.modules):
         problems.append("B is all zero, so it changes nothing")
@@ -85,17 +91,26 @@ def _keeps_base_magnitudes(layer: nn.Module, adapter: lora_adapter.LoraAdapter, 
     return bool(mx.allclose(adapter.magnitude[name].astype(mx.float32), own, rtol=1e-5))
 
 
-def _layer_problems(name: str, layer: nn.Module, adapter: lora_adapter.LoraAdapter) -> list[str]:
-    """What is wrong with one module's pair (and magnitude) for the base's layer."""
+def _dimension_problems(name: str, layer: nn.Module, adapter: lora_adapter.LoraAdapter) -> list[str]:
+    """What is wrong with the shapes of one module's pair for the base's layer."""
     inputs, outputs = linear_dimensions(layer)
     lora_a, lora_b = adapter.lora_a[name], adapter.lora_b[name]
     if lora_a.shape[0] != inputs or lora_b.shape[1] != outputs:
         shapes, expected = (lora_a.shape, lora_b.shape), ((inputs, adapter.rank), (adapter.rank, outputs))
         return [f"{name} has shapes {shapes[0]} and {shapes[1]}, expected {expected[0]} and {expected[1]}"]
-    arrays = [lora_a, lora_b, *([adapter.magnitude[name]] if adapter.dora else [])]
-    if not all(bool(mx.all(mx.isfinite(array))) for array in arrays):
-        return [f"{name} has values that are not finite"]
     return []
+
+
+def _infinite_problems(adapter: lora_adapter.LoraAdapter) -> list[str]:
+    """Modules with values that are not finite; all arrays in one evaluation, because each one waits for the device."""
+    halves = [adapter.lora_a, adapter.lora_b, *([adapter.magnitude] if adapter.dora else [])]
+    finite = mx.stack([mx.all(mx.isfinite(half[name])) for name in adapter.modules for half in halves])
+    rows = np.array(finite).reshape(-1, len(halves))
+    return [
+        f"{name} has values that are not finite"
+        for name, row in zip(adapter.modules, rows, strict=True)
+        if not row.all()
+    ]
 
 
 def linear_dimensions(layer: nn.Module) -> tuple[int, int]:

@@ -283,6 +283,9 @@ def ask_for_critique(
         asked = question if attempt == 0 else replace(question, temperature=RETRY_TEMPERATURE, seed=attempt)
         replies.append(engine.ask(one_pass.options.apply(asked), on_token))
         require_whole_answer(replies[-1], one_pass.options)
+        if replies[-1].finish_reason == "loop":
+            problem = "repeats the same words without end"
+            continue
         try:
             critique = parse_critique_strict(replies[-1].text)
         except CritiqueParseError as error:

@@ -36,7 +36,7 @@ def _alone(base: BaseVLM, messages: Any, order: AnswerOrder[int]) -> Generation:
         base,
         messages,
         None,
-        prepared=order.prompt,
+        prepared=order.prompt(),
         max_tokens=order.max_tokens,
         temperature=order.temperature,
         seed=order.seed,
@@ -60,12 +60,12 @@ def test_answers_of_every_kind_equal_those_one_by_one(
     """Six answers in three rows, so that rows are refilled: free, constrained, cut, sampled, under another schema."""
     own = {"type": "object", "properties": {"sharp": {"type": "boolean"}}, "required": ["sharp"]}
     orders = [
-        AnswerOrder(key=0, prompt=prompts[0], max_tokens=220),
-        AnswerOrder(key=1, prompt=prompts[1], max_tokens=220, constrained=True),
-        AnswerOrder(key=2, prompt=prompts[2], max_tokens=25, constrained=True),
-        AnswerOrder(key=3, prompt=prompts[3], max_tokens=60, constrained=True, temperature=0.7, seed=3),
-        AnswerOrder(key=4, prompt=prompts[0], max_tokens=60, constrained=True, schema=own),
-        AnswerOrder(key=5, prompt=prompts[2], max_tokens=220, constrained=True),
+        AnswerOrder(key=0, prompt=prompts[0].load, max_tokens=220),
+        AnswerOrder(key=1, prompt=prompts[1].load, max_tokens=220, constrained=True),
+        AnswerOrder(key=2, prompt=prompts[2].load, max_tokens=25, constrained=True),
+        AnswerOrder(key=3, prompt=prompts[3].load, max_tokens=60, constrained=True, temperature=0.7, seed=3),
+        AnswerOrder(key=4, prompt=prompts[0].load, max_tokens=60, constrained=True, schema=own),
+        AnswerOrder(key=5, prompt=prompts[2].load, max_tokens=220, constrained=True),
     ]
     found = _together(base, orders, rows=3)
     assert set(found) == set(range(6))
@@ -79,7 +79,7 @@ def test_answers_of_every_kind_equal_those_one_by_one(
 def test_pieces_of_text_arrive_as_they_are_generated(base: BaseVLM, prompts: list[EncodedPrompt]) -> None:
     pieces: dict[int, list[str]] = {0: [], 1: []}
     orders = [
-        AnswerOrder(key=key, prompt=prompts[key], max_tokens=30, constrained=True, on_token=pieces[key].append)
+        AnswerOrder(key=key, prompt=prompts[key].load, max_tokens=30, constrained=True, on_token=pieces[key].append)
         for key in pieces
     ]
     found = _together(base, orders, rows=2)
@@ -97,10 +97,10 @@ def test_an_answer_that_fails_leaves_the_others_alone(
         raise OSError("nobody listens")
 
     orders = [
-        AnswerOrder(key=0, prompt=prompts[0], max_tokens=40),
-        AnswerOrder(key=1, prompt=prompts[1], max_tokens=40, on_token=fail),
-        AnswerOrder(key=2, prompt=prompts[2], max_tokens=40, constrained=True, schema={"type": "no such type"}),
-        AnswerOrder(key=3, prompt=prompts[3], max_tokens=40),
+        AnswerOrder(key=0, prompt=prompts[0].load, max_tokens=40),
+        AnswerOrder(key=1, prompt=prompts[1].load, max_tokens=40, on_token=fail),
+        AnswerOrder(key=2, prompt=prompts[2].load, max_tokens=40, constrained=True, schema={"type": "no such type"}),
+        AnswerOrder(key=3, prompt=prompts[3].load, max_tokens=40),
     ]
     found = _together(base, orders, rows=2)
     assert isinstance(found[1], OSError)

@@ -173,6 +173,21 @@ def test_a_rewritten_adapter_is_read_again(base: BaseVLM, messages: Any, image: 
     assert np.abs(_logits(base, messages, image) - first).max() > 1e-4
 
 
+def test_first_use_reads_the_weights_once(
+    base: BaseVLM, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first request for an adapter waits for this."""
+    copy = tmp_path / "copy"
+    shutil.copytree(adapter, copy)
+    read: list[str] = []
+    load = mx.load
+    monkeypatch.setattr(mx, "load", lambda path, *rest: read.append(path) or load(path, *rest))
+    mounted = lora_layers.get_adapter_switch(base)
+    mounted.use(copy)
+    mounted.use(None)
+    assert len(read) == 1
+
+
 def test_seed_determines_initialisation_and_detaching_restores(base: BaseVLM) -> None:
     names = [name for name, _ in tree_flatten(base.model.parameters())]
 

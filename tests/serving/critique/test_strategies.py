@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,23 @@ def test_unparsable_answer_is_sampled_once_more(fake_engine: Any, control: Calla
     control(texts=["no critique", "none either"])
     with pytest.raises(AnswerUnparsable):
         LoraStrategy().analyze(context(), fake_engine)
+
+
+@pytest.mark.parametrize("loops", [1, 2])
+def test_an_answer_that_loops_is_sampled_once_more(fake_engine: Any, loops: int, monkeypatch: Any) -> None:
+    ask, seen = fake_engine.ask, []
+
+    def looping_at_first(*asked: Any) -> Any:
+        seen.append(asked)
+        reply = ask(*asked)
+        return replace(reply, finish_reason="loop", text=reply.text[:60]) if len(seen) <= loops else reply
+
+    monkeypatch.setattr(fake_engine, "ask", looping_at_first)
+    if loops == 1:
+        assert len(LoraStrategy().analyze(context(), fake_engine).replies) == 2
+    else:
+        with pytest.raises(AnswerUnparsable, match="repeats the same words without end, twice"):
+            LoraStrategy().analyze(context(), fake_engine)
 
 
 def test_baseline_accepts_an_inconsistent_grade_and_lora_does_not(
