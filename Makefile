@@ -60,7 +60,7 @@ soak: $(ready)  ## run the long tests that `make test` leaves out (half an hour 
 
 # one process, because the whole base needs 8 GB and the tiny ones share what they load
 realsize: $(ready)  ## run the matrix of real layouts, and a whole Qwen3-VL-4B with random weights (half an hour on a CPU)
-	@$(py) -m pytest -p tests.realsize.matrix_table -m "not soak" tests/realsize $(ARGS) </dev/null
+	@$(py) -m pytest -p tests.realsize.matrix_table -m "" tests/realsize $(ARGS) </dev/null
 
 check: lint types contracts dependencies prose  ## everything that must hold before a commit: all checks, then all tests
 	@$(pytest) --cov --cov-report= --cov-fail-under=$(COVERAGE) $(ARGS) </dev/null

@@ -31,7 +31,7 @@ from mondrian_core.evaluation import (
 )
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.inference.loop_detection import LoopDetector
-from mondrian_core.photograph_model import OnToken, Question
+from mondrian_core.photograph_model import OnToken, Question, answer_one_by_one
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.recipes import recipe_from_values
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
@@ -95,6 +95,10 @@ class ScriptedModel:
         self.tokens += limit if question.exact_tokens else len(tokens)
         text = str(self._reader.tokenizer.decode(tokens))
         return ScriptedAnswer(text=text, tokens=tokens, finish_reason="stop" if finished else reason)
+
+    def ask_each(self, questions: Sequence[Question]) -> Iterator[tuple[int, ScriptedAnswer | Exception]]:
+        """One after the other."""
+        return answer_one_by_one(self.ask, questions)
 
     def divergence(self, adapter: Path, image: Image.Image, text: str) -> float:
         """A plausible effect, in nats; it takes no decoding."""

@@ -138,8 +138,7 @@ class _Branch:
 
     def choose(self, logits: mx.array, likeliest: int) -> None:
         """Choose a token; it is read next with those that it forces, unless it ends the branch."""
-        greedy = self._sampler.greedy
-        token = self._sampler.greedy_token(logits, likeliest) if greedy else self._sampler.choose(logits)
+        token = self._sampler.greedy_token(logits, likeliest)
         if token in self._base.end_tokens:
             self.ended = True
             return
@@ -173,10 +172,10 @@ def _write(decoder: BatchDecoder, branches: dict[DecodingRow, _Branch]) -> float
             decoder.feed(row, branch.reading)
     while active:
         ready = ready or decoder.run_pass()
-        likeliest = (
-            cast(list[int], mx.argmax(mx.stack([logits for _, logits in ready]), axis=-1).tolist()) if ready else []
-        )
-        first = first or (time.perf_counter() if ready else 0.0)
+        if not ready:
+            continue
+        likeliest = cast(list[int], mx.argmax(mx.stack([logits for _, logits in ready]), axis=-1).tolist())
+        first = first or time.perf_counter()
         for (row, logits), token in zip(ready, likeliest, strict=True):
             branch = active[row]
             branch.note(logits)
@@ -201,18 +200,16 @@ def _schema_from(dimension: str) -> dict[str, Any]:
     return schema
 
 
-def generate_side_by_side(  # noqa: PLR0913  keyword-only options of one call, as in `generate`
+def generate_side_by_side(
     base: BaseVLM,
     messages: list[dict[str, Any]],
     prompt: EncodedPrompt,
     layout: AnswerLayout,
     *,
     max_tokens: int,
-    temperature: float = 0.0,
-    seed: int = 0,
     constrained: bool = True,
 ) -> Generation:
-    """Answer about a photograph, all dimensions at once, with the adapter in use.
+    """Answer about a photograph greedily, all dimensions at once, with the adapter in use.
 
     Args:
         base: the base.
@@ -220,8 +217,6 @@ def generate_side_by_side(  # noqa: PLR0913  keyword-only options of one call, a
         prompt: their encoding, with the photograph.
         layout: side by side, with or without a line of scores before.
         max_tokens: limit of the answer's length; a dimension may take an eighth of it.
-        temperature: 0 takes the likeliest token; above 0 tokens are sampled.
-        seed: seed of the sampling.
         constrained: allow only what the rubric's schema allows.
     """
     began = time.perf_counter()
@@ -231,7 +226,7 @@ def generate_side_by_side(  # noqa: PLR0913  keyword-only options of one call, a
     known: dict[str, list[int]] = {name: [] for name in DIMENSIONS}
     line: _Branch | None = None
     if layout is AnswerLayout.SCORES_FIRST:
-        sampler = TokenSampler(base, vocabulary, temperature, seed, False, scores_line_schema())
+        sampler = TokenSampler(base, vocabulary, 0.0, 0, False, scores_line_schema())
         line = _Branch(base, sampler, max_tokens)
         line.begin((), ())
         _write(decoder, {trunk: line})
@@ -245,7 +240,7 @@ def generate_side_by_side(  # noqa: PLR0913  keyword-only options of one call, a
     branches: dict[DecodingRow, _Branch] = {}
     for number, name in enumerate(DIMENSIONS):
         schema = _schema_from(name) if constrained else None
-        sampler = TokenSampler(base, vocabulary, temperature, seed + number, False, schema)
+        sampler = TokenSampler(base, vocabulary, 0.0, 0, False, schema)
         branch = _Branch(base, sampler, len(parts.trunk) + max_tokens // len(DIMENSIONS))
         branch.begin(parts.trunk, [*parts.names[number], *known[name]])
         branches[open_branch(decoder, trunk, number)] = branch

@@ -6,14 +6,18 @@ Nothing is downloaded and no weights are loaded: sizes follow from the hub's lis
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from mondrian_core.errors import MondrianError
+from mondrian_core.next_steps import base_download_command
 
 # Of a critique as it is trained: instructions and answer of usual length, next to the largest photograph.
 _INSTRUCTION_TOKENS, _ANSWER_TOKENS = 200, 400
+_VISION_TOWER_BYTES = 0.8e9  # of Qwen3-VL-4B
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,13 @@ class DoctorCheck:
         return asdict(self)
 
 
-def base_model_checks(name: str, adapter_cache_bytes: int) -> list[DoctorCheck]:
+def base_model_checks(name: str, adapter_cache_bytes: int, *, deep: bool = False) -> list[DoctorCheck]:
     """The checks of a base model.
 
     Args:
         name: "mini", a folder or a hub id.
         adapter_cache_bytes: memory for adapters of a service.
+        deep: read the weights, too, and compare them with what is known of them.
     """
     from mondrian_core.models.base_download import download_in_progress
     from mondrian_core.models.base_model import base_fingerprint, is_hub_id, resolve_base_path
@@ -43,8 +48,9 @@ def base_model_checks(name: str, adapter_cache_bytes: int) -> list[DoctorCheck]:
 
     try:
         found = DoctorCheck("base model", True, f"{name} (fingerprint {base_fingerprint(name)[:12]})")
-        configuration = json.loads((resolve_base_path(name) / "config.json").read_text())
-        return [found, _memory(configuration, adapter_cache_bytes)]
+        folder = resolve_base_path(name)
+        memory = _memory(json.loads((folder / "config.json").read_text()), adapter_cache_bytes)
+        return [found, *([_bytes_of_weights(name, folder)] if deep else []), memory]
     except MondrianError as error:
         if not is_hub_id(name):
             return [DoctorCheck("base model", False, error.problem, error.next_step)]
@@ -54,6 +60,22 @@ def base_model_checks(name: str, adapter_cache_bytes: int) -> list[DoctorCheck]:
         begun = find_hub_snapshot(name).folder is not None
         found = DoctorCheck("base model", False if begun else None, error.problem, error.next_step)
         return [found, *_before_download(name, adapter_cache_bytes)]
+
+
+def _bytes_of_weights(name: str, folder: Path) -> DoctorCheck:
+    """Hash the weights again, and compare with the remembered digest and with what the hub sent."""
+    from mondrian_core.models.base_identity import weights_digest
+    from mondrian_core.models.checkpoint_files import problems_as_text
+    from mondrian_core.models.hub_snapshot import changed_hub_files
+
+    remembered, found = weights_digest(folder), weights_digest(folder, fresh=True)
+    if changed := changed_hub_files(folder):
+        step = f"Check the disk, and run {base_download_command(name, '--verify')}."
+        return DoctorCheck("weights", False, problems_as_text(changed), step)
+    if remembered != found:
+        text = "the weights have other bytes than when they were hashed first, although no file was changed"
+        return DoctorCheck("weights", False, text, "Copy the base model again, and check the disk.")
+    return DoctorCheck("weights", True, "hashed again: the bytes are the same")
 
 
 def _before_download(name: str, adapter_cache_bytes: int) -> list[DoctorCheck]:
@@ -69,7 +91,7 @@ def _before_download(name: str, adapter_cache_bytes: int) -> list[DoctorCheck]:
         plan = plan_download(name)
         configuration = read_hub_configuration(plan)
     except MondrianError as error:
-        return [DoctorCheck("download", None, f"its size is unknown: {error.problem}", error.next_step)]
+        return [DoctorCheck("download", None, f"{_size_by_name(name)}: {error.problem}", error.next_step)]
     place, free = room_for_downloads(name)
     found = (
         f"{plan.missing_bytes / 1e9:.1f} of {plan.total_bytes / 1e9:.1f} GB are missing; {free / 1e9:.1f} GB are free "
@@ -78,6 +100,16 @@ def _before_download(name: str, adapter_cache_bytes: int) -> list[DoctorCheck]:
     enough = free > plan.missing_bytes + KEPT_FREE_BYTES
     advice = "Free some space, or set HF_HOME to a folder on another disk."
     return [DoctorCheck("download", enough, found, advice), _memory(configuration, adapter_cache_bytes)]
+
+
+def _size_by_name(name: str) -> str:
+    """A guess from the name: parameters ("4B") and bits ("4bit"), and a vision tower with 16 bits."""
+    parameters, bits = re.search(r"(\d+(?:\.\d+)?)B\b", name), re.search(r"(\d+)-?bit\b", name)
+    if parameters is None:
+        return "its size is unknown"
+    # a packed weight shares a scale and a bias of 16 bits with 63 others
+    size = float(parameters[1]) * 1e9 * (float(bits[1]) + 0.5 if bits else 16.0) / 8 + _VISION_TOWER_BYTES
+    return f"about {size / 1e9:.0f} GB by its name"
 
 
 def _memory(configuration: Mapping[str, Any], adapter_cache_bytes: int) -> DoctorCheck:

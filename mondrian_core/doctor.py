@@ -20,12 +20,12 @@ POOL = "apple-silicon"
 MIN_FREE_BYTES = 2_000_000_000
 
 
-def run_doctor_checks(settings: Settings, api: str | None = None) -> list[DoctorCheck]:
+def run_doctor_checks(settings: Settings, api: str | None = None, *, deep: bool = False) -> list[DoctorCheck]:
     """All checks, in the order in which the commands need them."""
     return [
         _machine(),
         _disk(settings),
-        *base_model_checks(settings.base, settings.adapter_cache_bytes),
+        *base_model_checks(settings.base, settings.adapter_cache_bytes, deep=deep),
         *_database(settings),
         *_prefect(settings, api),
         *_units(settings),

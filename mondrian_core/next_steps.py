@@ -45,9 +45,9 @@ def quoted_command(*words: str) -> str:
     return f"`{shlex.join(('mondrian', *words))}`"
 
 
-def base_download_command(base_model: str) -> str:
+def base_download_command(base_model: str, *options: str) -> str:
     """The command that downloads a base model, or completes an interrupted download."""
-    return quoted_command("download", "--base-model", base_model)
+    return quoted_command("download", "--base-model", base_model, *options)
 
 
 def add_advisor_step(wanted: str = EXAMPLE_NAME) -> str:

@@ -20,12 +20,14 @@ from prefect.cache_policies import NO_CACHE
 
 from mondrian_core import ports
 from mondrian_core.errors import BadInput, Broken
+from mondrian_core.events import EventListener, ignore_events
 from mondrian_core.files import write_json
 from mondrian_core.markdown import escape_markdown, markdown_table
+from mondrian_core.models.base_download import fetch_base
 from mondrian_core.settings import Settings
 from tasks import artifact_pages, processes
 from tasks.processes import ManagedProcess
-from tasks.reporting import artifact_key, publish_markdown_artifact
+from tasks.reporting import artifact_key, log_listener, publish_markdown_artifact
 from tasks.service_record import SERVICE_NAME, ServeOptions, recorded_service, service_record_path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,11 +54,12 @@ def ensure_service_task(settings: Settings, wanted: ServeOptions, *, restart: bo
         Broken: it doesn't become healthy; it is stopped again.
         BadInput: it rejected its options.
     """
+    fetch_base(settings.base, log_listener())  # starting has a deadline
     sentence, figures = _ensure_service(settings, wanted, restart=restart)
     return _report_service(wanted, figures, sentence)
 
 
-def keep_service(settings: Settings, wanted: ServeOptions) -> str:
+def keep_service(settings: Settings, wanted: ServeOptions, listen: EventListener = ignore_events) -> str:
     """Ensure that a service runs, without Prefect: a running one stays, whatever its options.
 
     Raises:
@@ -65,6 +68,7 @@ def keep_service(settings: Settings, wanted: ServeOptions) -> str:
     known = recorded_service(settings)
     if known and known[0].alive:
         return f"{known[1].address} serves already."
+    fetch_base(settings.base, listen)
     sentence, _ = _ensure_service(settings, wanted, restart=False)
     return f"{wanted.address} {sentence}."
 

@@ -3,8 +3,6 @@
 What a skeleton says is noise, so tests on it are about mechanics. The size "tiny" has the real vocabulary and layers
 next to no width; the others are the published sizes, whole or cut to a few layers. `skeleton_folder` builds a skeleton
 on first use and keeps it in the user's cache (XDG_CACHE_HOME); nothing is downloaded.
-
-Sources: config.json of Qwen/Qwen3-VL-{2,4,8}B-Instruct, Qwen2-VL-{2,7}B-Instruct and Qwen2.5-VL-{3,7}B-Instruct.
 """
 
 from __future__ import annotations
@@ -23,6 +21,7 @@ from typing import Any
 from filelock import FileLock
 
 from tests.real_tokenizer import PACKED, tokenizer_json
+from tests.skeleton_sizes import SIZES, VisionTower
 
 STANDARD_DEVIATION = 0.02  # of the weights: `initializer_range` of all three families
 UNUSED_DAYS = 7  # after which a kept skeleton is deleted
@@ -40,70 +39,6 @@ _LONGEST_INPUT = {"qwen2_vl": 32768, "qwen2_5_vl": 131072, "qwen3_vl": 262144}  
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Tower:
-    """A vision tower: layers, width, heads, MLP width, and the layers that are special in its family.
-
-    `special` are DeepStack's layers in Qwen3-VL and the ones with full attention in Qwen2.5-VL.
-    """
-
-    depth: int
-    width: int
-    heads: int
-    mlp: int
-    special: tuple[int, ...] = ()
-
-    def cut(self, depth: int | None) -> _Tower:
-        """The first `depth` layers, with as many special ones as fit, spread as in the whole tower."""
-        kept = depth or self.depth
-        places = {max(0, round((place + 1) * kept / self.depth) - 1) for place in self.special}
-        return _Tower(depth=kept, width=self.width, heads=self.heads, mlp=self.mlp, special=tuple(sorted(places)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Size:
-    """A published size of the language model, with its vision tower; heads are 128 wide in all of them."""
-
-    width: int
-    layers: int
-    heads: int
-    key_value_heads: int
-    mlp: int
-    tower: _Tower
-    tied: bool = True
-    vocabulary: int = 151936
-
-
-_TINY: dict[str, Any] = {"width": 256, "layers": 4, "mlp": 512}
-_TOWER2 = _Tower(depth=32, width=1280, heads=16, mlp=5120)
-_TOWER2_5 = _Tower(depth=32, width=1280, heads=16, mlp=3420, special=(7, 15, 23, 31))
-_TOWER3 = _Tower(depth=24, width=1024, heads=16, mlp=4096, special=(5, 11, 17))
-_TOWER3_8B = _Tower(depth=27, width=1152, heads=16, mlp=4304, special=(8, 16, 24))
-_UNTIED: dict[str, Any] = {"tied": False, "vocabulary": 152064}
-_SIZES = {
-    ("qwen2_vl", "tiny"): _Size(
-        **_TINY, heads=2, key_value_heads=1, tower=_Tower(depth=4, width=160, heads=2, mlp=640)
-    ),
-    ("qwen2_vl", "2b"): _Size(width=1536, layers=28, heads=12, key_value_heads=2, mlp=8960, tower=_TOWER2),
-    ("qwen2_vl", "7b"): _Size(width=3584, layers=28, heads=28, key_value_heads=4, mlp=18944, tower=_TOWER2, **_UNTIED),
-    ("qwen2_5_vl", "tiny"): _Size(
-        **_TINY, heads=2, key_value_heads=1, tower=_Tower(depth=4, width=160, heads=2, mlp=420, special=(1, 3))
-    ),
-    ("qwen2_5_vl", "3b"): _Size(width=2048, layers=36, heads=16, key_value_heads=2, mlp=11008, tower=_TOWER2_5),
-    ("qwen2_5_vl", "7b"): _Size(
-        width=3584, layers=28, heads=28, key_value_heads=4, mlp=18944, tower=_TOWER2_5, **_UNTIED
-    ),
-    ("qwen3_vl", "tiny"): _Size(
-        **_TINY, heads=4, key_value_heads=2, tower=_Tower(depth=6, width=128, heads=2, mlp=256, special=(1, 3, 5))
-    ),
-    ("qwen3_vl", "2b"): _Size(width=2048, layers=28, heads=16, key_value_heads=8, mlp=6144, tower=_TOWER3),
-    ("qwen3_vl", "4b"): _Size(width=2560, layers=36, heads=32, key_value_heads=8, mlp=9728, tower=_TOWER3),
-    ("qwen3_vl", "8b"): _Size(
-        width=4096, layers=36, heads=32, key_value_heads=8, mlp=12288, tower=_TOWER3_8B, tied=False
-    ),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
 class SkeletonShape:
     """Which checkpoint a skeleton stands for.
 
@@ -114,6 +49,8 @@ class SkeletonShape:
         layers: layers of the language model; None: all.
         vision_layers: layers of the vision tower; None: all.
         tied: whether the embedding is the output layer too; None: as published.
+        original: names and array layouts of transformers in two files, as Qwen publishes its checkpoints; False: those
+            of mlx-vlm, as mlx-community does. Only in 16 bits.
     """
 
     family: str = "qwen3_vl"
@@ -122,13 +59,15 @@ class SkeletonShape:
     layers: int | None = None
     vision_layers: int | None = None
     tied: bool | None = None
+    original: bool = False
 
     @property
     def name(self) -> str:
         """Such as "qwen3_vl-4b-4bit", "qwen2_vl-tiny-16bit-untied", "qwen3_vl-4b-4bit-2-layers"."""
         cut = [f"{count}-{what}" for count, what in ((self.layers, "layers"), (self.vision_layers, "vision")) if count]
         tied = [] if self.tied is None else ["tied" if self.tied else "untied"]
-        return "-".join([self.family, self.size, f"{self.bits}bit", *cut, *tied])
+        original = ["original"] if self.original else []
+        return "-".join([self.family, self.size, f"{self.bits}bit", *cut, *tied, *original])
 
 
 def skeleton_folder(shape: SkeletonShape) -> Path:
@@ -152,7 +91,12 @@ def skeleton_folder(shape: SkeletonShape) -> Path:
 
 def _digest(shape: SkeletonShape) -> str:
     found = hashlib.sha256(repr(asdict(shape)).encode())
-    for file in (Path(__file__), PACKED, PACKED.with_name(_TEMPLATES[shape.family])):
+    for file in (
+        Path(__file__),
+        Path(__file__).with_name("skeleton_sizes.py"),
+        PACKED,
+        PACKED.with_name(_TEMPLATES[shape.family]),
+    ):
         found.update(file.read_bytes())
     for package in ("mlx", "mlx-vlm"):
         found.update(importlib.metadata.version(package).encode())
@@ -170,13 +114,17 @@ def build_skeleton_base(shape: SkeletonShape, folder: Path, *, seed: int = 0) ->
     """Write a skeleton into a new folder and return it; the same seed gives the same weights.
 
     Raises:
-        ValueError: no such size was published.
+        ValueError: no such size was published, or not packed.
         FileExistsError: the folder exists.
     """
     configuration = skeleton_configuration(shape)
+    if shape.original and shape.bits < 16:
+        raise ValueError("Qwen publishes 16-bit weights; packed ones have mlx-vlm's names")
     folder.mkdir(parents=True)
     write_processor_files(shape.family, folder)
-    _write_json(folder / "config.json", configuration | _write_weights(configuration, shape.bits, seed, folder))
+    model, packing = _random_model(configuration, shape.bits, seed)
+    (_save_as_published if shape.original else _save_as_mlx)(shape.family, model, folder)
+    _write_json(folder / "config.json", configuration | packing)
     return folder
 
 
@@ -186,9 +134,9 @@ def skeleton_configuration(shape: SkeletonShape) -> dict[str, Any]:
     Raises:
         ValueError: no such size was published.
     """
-    size = _SIZES.get((shape.family, shape.size))
+    size = SIZES.get((shape.family, shape.size))
     if size is None:
-        raise ValueError(f"no {shape.family} of size {shape.size!r}; there are {', '.join(map('/'.join, _SIZES))}")
+        raise ValueError(f"no {shape.family} of size {shape.size!r}; there are {', '.join(map('/'.join, SIZES))}")
     tied = size.tied if shape.tied is None else shape.tied
     text = {
         "attention_dropout": 0.0,
@@ -243,7 +191,7 @@ _QWEN3_TEXT = {
 }
 
 
-def _vision_configuration(family: str, tower: _Tower, width: int) -> dict[str, Any]:
+def _vision_configuration(family: str, tower: VisionTower, width: int) -> dict[str, Any]:
     """`vision_config`; `width` is that of the language model."""
     common = {"depth": tower.depth, "num_heads": tower.heads, "spatial_merge_size": 2, "temporal_patch_size": 2}
     if family == "qwen2_vl":
@@ -327,12 +275,12 @@ def _image_settings(family: str) -> dict[str, Any]:
     }
 
 
-def _write_weights(configuration: dict[str, Any], bits: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Random bfloat16 weights under mlx-vlm's names, packed by its converter; returns what that adds to config.json."""
+def _random_model(configuration: dict[str, Any], bits: int, seed: int) -> tuple[Any, dict[str, Any]]:
+    """mlx-vlm's model with random bfloat16 weights, packed by its converter, and what that adds to config.json."""
     import mlx.core as mx
     from mlx.utils import tree_flatten
     from mlx_vlm.quant_utils import quantize_model
-    from mlx_vlm.utils import get_model_and_args, save_weights, skip_multimodal_module, update_module_configs
+    from mlx_vlm.utils import get_model_and_args, skip_multimodal_module, update_module_configs
 
     values = copy.deepcopy(configuration)  # mlx-vlm changes it
     library, _ = get_model_and_args(values)
@@ -355,8 +303,35 @@ def _write_weights(configuration: dict[str, Any], bits: int, seed: int, folder: 
     for _, module in model.named_modules():
         if not tree_flatten(module.children()):  # one layer after the other, so that few unpacked weights are in memory
             mx.eval(module.parameters())
+    return model, packing
+
+
+def _save_as_mlx(_family: str, model: Any, folder: Path) -> None:
+    from mlx_vlm.utils import save_weights
+
     save_weights(folder, model, donate_weights=True)
-    return packing
+
+
+def _save_as_published(family: str, model: Any, folder: Path) -> None:
+    """Under transformers' names and with its layout of convolutions, in two files and their index."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+
+    text, vision = ("model.language_model.", "model.visual.") if family == "qwen3_vl" else ("model.", "visual.")
+    tensors = {}
+    for name, array in tree_flatten(model.parameters()):
+        published = name.removeprefix("language_model.") if "lm_head" in name else name
+        published = published.replace("language_model.model.", text, 1).replace("vision_tower.", vision, 1)
+        convolution = published.endswith("patch_embed.proj.weight")
+        tensors[published] = array.transpose(0, 4, 1, 2, 3) if convolution else array
+    names = sorted(tensors)
+    files = {}
+    for number, part in enumerate((names[::2], names[1::2]), start=1):
+        file = f"model-{number:05d}-of-00002.safetensors"
+        mx.save_safetensors(str(folder / file), {name: tensors[name] for name in part}, metadata={"format": "pt"})
+        files |= dict.fromkeys(part, file)
+    size = sum(array.nbytes for array in tensors.values())
+    _write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": files})
 
 
 def _drawn(name: str, shape: tuple[int, ...], key: Any) -> Any:

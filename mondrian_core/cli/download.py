@@ -19,13 +19,14 @@ from mondrian_core.models.base_model import is_hub_id, local_base_path, resolve_
 class DownloadOptions(CommandOptions):
     """Options of `mondrian download`."""
 
+    verify: Annotated[bool, Parameter(help="hash the weights, and download again what the hub sent otherwise")] = False
     dry_run: Annotated[bool, Parameter(help="say how much would be downloaded, and download nothing")] = False
 
 
 def download_command(*, options: DownloadOptions = DownloadOptions()) -> int:
     """Download the base model, or complete an interrupted download; files that are complete are kept."""
     name = settings_from_options(options).base
-    if not is_hub_id(name) or local_base_path(name) is not None:
+    if not is_hub_id(name) or (local_base_path(name) is not None and not options.verify):
         folder = resolve_base_path(name)
         print_result(
             options.json,
@@ -45,7 +46,7 @@ def download_command(*, options: DownloadOptions = DownloadOptions()) -> int:
         print_result(options.json, plan.as_dict(), draw)
         return 0
     with show_progress(options.json) as listen:
-        folder = fetch_base(name, listen)
+        folder = fetch_base(name, listen, verify=options.verify)
     value: dict[str, Any] = {"base_model": name, "folder": str(folder), "missing_bytes": 0}
     print_result(options.json, value, lambda console: console.print(f"Downloaded {name}: {folder}", markup=False))
     return 0

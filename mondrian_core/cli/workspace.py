@@ -100,12 +100,12 @@ def _draw_existing(console: Console, options: InitOptions, settings: Settings) -
 def doctor_command(*, options: DoctorOptions = DoctorOptions()) -> int:
     """Check machine, base model, database, Prefect server and worker; exit status 1 when something is wrong.
 
-    With --deep the self-test follows.
+    With --deep the base model is hashed again, and the self-test follows.
     """
     from mondrian_core.doctor import run_doctor_checks
 
     settings = settings_from_options(options)
-    checks = run_doctor_checks(settings, options.api)
+    checks = run_doctor_checks(settings, options.api, deep=options.deep)
 
     def draw(console: Console) -> None:
         for check in checks:

@@ -29,6 +29,7 @@ from mondrian_core.models.hub_snapshot import (
     HUB_FILE_PATTERNS,
     IGNORED_HUB_FILES,
     HubSnapshot,
+    changed_hub_files,
     find_hub_snapshot,
     is_hub_file,
 )
@@ -80,19 +81,24 @@ class BaseDownload:
         }
 
 
-def fetch_base(name: str, listen: EventListener = ignore_events) -> Path:
+def fetch_base(name: str, listen: EventListener = ignore_events, *, verify: bool = False) -> Path:
     """The folder of a base model; what is missing or damaged of one from the hub is downloaded, with progress.
 
     A second process waits for the first one and downloads nothing.
+
+    Args:
+        name: "mini", a folder or a hub id.
+        listen: receives progress.
+        verify: hash the weights, too, and download again those whose bytes aren't the hub's.
 
     Raises:
         BaseModelUnavailable: there is no such base, it can't be downloaded, or the disk has no room for it.
         DiskFull: the disk filled up meanwhile.
     """
-    if not is_hub_id(name) or find_hub_snapshot(name).complete:
+    if not is_hub_id(name) or _find_snapshot(name, verify).complete:
         return resolve_base_path(name)
     with _one_download(name, listen):
-        if not (found := find_hub_snapshot(name)).complete:
+        if not (found := _find_snapshot(name, verify)).complete:
             _download(plan_download(name, found), listen)
     found = find_hub_snapshot(name)
     if not found.complete:  # downloaded as the hub has it
@@ -101,6 +107,13 @@ def fetch_base(name: str, listen: EventListener = ignore_events) -> Path:
             "Choose another checkpoint, or convert it again (`python -m mlx_vlm convert`).",
         )
     return resolve_base_path(name)
+
+
+def _find_snapshot(name: str, verify: bool) -> HubSnapshot:
+    found = find_hub_snapshot(name)
+    if verify and found.complete and found.folder is not None:
+        return HubSnapshot(found.folder, changed_hub_files(found.folder))
+    return found
 
 
 def plan_download(name: str, found: HubSnapshot | None = None) -> BaseDownload:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from mondrian_core.files import file_sha256
 from mondrian_core.models.checkpoint_files import FileProblem, file_length_problem, find_file_problems
 
 HUB_FILE_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
 IGNORED_HUB_FILES = ("*/*",)  # other formats of the same model
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,20 @@ def find_hub_snapshot(name: str) -> HubSnapshot:
     except (LocalEntryNotFoundError, HFValidationError, OSError):
         return HubSnapshot(None)
     return HubSnapshot(folder, _listed_file_problems(name, folder) or find_file_problems(folder))
+
+
+def changed_hub_files(folder: Path) -> tuple[FileProblem, ...]:
+    """Weights whose bytes aren't those that the hub sent; reads them all. () for a folder outside the hub's cache.
+
+    The hub's cache links each large file to one that is named by its SHA-256.
+    """
+    links = [path for path in sorted(folder.glob("*.safetensors")) if path.is_symlink()]
+    sent = {path: path.readlink().name for path in links}
+    return tuple(
+        FileProblem(path.name, "has other bytes than the hub sent")
+        for path, digest in sent.items()
+        if _SHA256.fullmatch(digest) and file_sha256(path) != digest
+    )
 
 
 def is_hub_file(name: str) -> bool:

@@ -75,16 +75,16 @@ STEPS = (
         limit=90,
     ),
     SelfTestStep(
-        name="constrained",
-        title="constrained",
-        checks="a constrained answer ends by itself and is a valid critique",
-        limit=90,
-    ),
-    SelfTestStep(
         name="speed",
         title="speed",
         checks="tokens per second, time of a training step, peak memory, overhead of an adapter, longest evaluation",
         limit=120,
+    ),
+    SelfTestStep(
+        name="constrained",
+        title="constrained",
+        checks="a constrained answer ends by itself and is a valid critique",
+        limit=60,
     ),
 )
 STEPS_BY_NAME = {step.name: step for step in (MACHINE, *STEPS)}

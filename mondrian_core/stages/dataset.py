@@ -54,7 +54,6 @@ def dataset_stage(context: StageContext, listen: EventListener = ignore_events) 
     )
     context.datasets.add(built)
     if context.shared_storage() is not None:
-        fetch_base(context.base_model, listen)
         inputs = {"advisor": asdict(advisor), "training_inputs": training_inputs_digest(context)}
         write_json(context.run_folder / INPUTS_FILE, inputs)
     sheet = built.path / "contact_sheet.png"
@@ -90,6 +89,7 @@ def _token_budget(context: StageContext, listen: EventListener) -> TokenBudget |
     from mondrian_core.models.token_counting import make_token_counter
 
     try:
+        fetch_base(context.base_model, listen)
         count = make_token_counter(context.base_model)
     except BaseModelUnavailable as error:
         listen(StageNotice("dataset", f"Token counts are checked only when training starts: {error.problem}"))

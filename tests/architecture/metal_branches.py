@@ -121,6 +121,16 @@ METAL_BRANCHES: tuple[MetalBranch, ...] = (
         tests=("tests/models/lora/test_adapter_inspection.py::test_change_is_ratio_of_norms",),
     ),
     MetalBranch(
+        "mondrian_core/models/model_memory.py device_item_bytes",
+        "a number takes 2 bytes; on a CPU it takes 4",
+        tests=(f"{_OF_A_MAC}::test_a_number_takes_two_bytes_on_a_gpu",),
+    ),
+    MetalBranch(
+        "mondrian_core/models/model_memory.py machine_memory",
+        "the limit is Metal's recommended working set",
+        tests=(f"{_OF_A_MAC}::test_memory_of_a_mac_is_metals_working_set",),
+    ),
+    MetalBranch(
         "mondrian_core/selftest/checks/base_checks.py _device_name",
         "the names of both devices",
         steps=("machine",),
@@ -180,9 +190,15 @@ METAL_BRANCHES: tuple[MetalBranch, ...] = (
         steps=("training_step", "resume"),
     ),
     MetalBranch(
-        "mondrian_core/training/memory.py machine_memory",
-        "the limit is Metal's recommended working set",
-        tests=(f"{_OF_A_MAC}::test_memory_of_a_mac_is_metals_working_set",),
+        "mondrian_core/training/gradient_step.py most_rows_at_once",
+        "a step computes one row at a time",
+        tests=(f"{_OF_A_MAC}::test_a_step_is_compiled_on_a_gpu",),
+        steps=("training_step",),
+    ),
+    MetalBranch(
+        "mondrian_core/training/step_probe.py _first_layers",
+        "a probe of a training keeps 16 bits",
+        tests=(f"{_OF_A_MAC}::test_weights_keep_their_data_type_on_a_gpu",),
     ),
     MetalBranch(
         "tasks/notify.py notification_command",

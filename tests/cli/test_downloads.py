@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mondrian_core.cli import main
+from mondrian_core.mini import mini_weights_path
 from tests.hub_server import REPOSITORY, HubServer, snapshot_folder
 
 # module -> the commands that reach it; docs/base-models.md lists the same commands
@@ -21,11 +22,12 @@ DOWNLOADING = {
     "mondrian_core/stages/__init__.py": "retrain",
     "mondrian_core/stages/accelerator_lock.py": "train, evaluate, index, synthesize, and their flows",
     "mondrian_core/stages/change_detection.py": "retrain and its flow, when earlier versions exist",
-    "mondrian_core/stages/dataset.py": "dataset, with a shared folder",
+    "mondrian_core/stages/dataset.py": "dataset, train, evaluate: it counts tokens",
     "mondrian_core/serving/batch_analyze.py": "analyze, watch, mcp, without a running service",
     "mondrian_core/serving/server.py": "serve, foreground service",
     "deployments/up.py": "up, start",
     "tasks/handover.py": "the flow retrain, with a shared folder",
+    "tasks/service.py": "the flow serve, start",
     "tasks/shared_training.py": "the flow train, on an accelerator",
 }
 LOOKING = [
@@ -40,7 +42,6 @@ LOOKING = [
     ["review", "--advisor", "ansel"],
     ["export", "--advisor", "ansel", "--format", "csv"],
     ["link", "--advisor", "ansel"],
-    ["dataset", "--advisor", "ansel"],
     ["import", ".", "--advisor", "ansel", "--dry-run"],
     ["prune", "--dry-run"],
 ]
@@ -74,6 +75,18 @@ def test_commands_that_look_never_ask_the_hub(
     assert hub.requests == 0
 
 
+def test_a_dataset_counts_tokens_with_the_base_that_it_downloads(
+    hub: HubServer, tmp_path: Path, legacy_workspace_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.files = {path.name: path.read_bytes() for path in mini_weights_path().iterdir()}
+    words = ["dataset", "--advisor", "ansel", "--workspace", str(legacy_workspace_copy), "--json", "--base-model"]
+    assert main([*words, REPOSITORY]) == 0
+    downloaded = json.loads(capsys.readouterr().out)
+    assert snapshot_folder(tmp_path).is_dir()
+    assert main([*words, "mini"]) == 0
+    assert json.loads(capsys.readouterr().out)["digest"] == downloaded["digest"]
+
+
 def test_doctor_asks_for_the_size_only(
     hub: HubServer, legacy_workspace_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +106,22 @@ def test_doctor_asks_for_the_size_only(
     main(words)
     checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
     assert checks["download"]["ok"] is None and "unknown" in checks["download"]["finding"]
+
+
+@pytest.mark.parametrize(
+    ("name", "guess"),
+    [
+        ("mlx-community/Qwen3-VL-4B-Instruct-4bit", "about 3 GB by its name"),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", "about 15 GB by its name"),
+        ("somebody/critic", "its size is unknown"),
+    ],
+)
+def test_doctor_guesses_the_size_offline(
+    legacy_workspace: Path, capsys: pytest.CaptureFixture[str], name: str, guess: str
+) -> None:
+    main(["doctor", "--json", "--workspace", str(legacy_workspace), "--base-model", name])
+    (download,) = [check for check in json.loads(capsys.readouterr().out) if check["name"] == "download"]
+    assert download["ok"] is None and download["finding"].startswith(guess)
 
 
 QWEN3_VL_4B = {

@@ -199,7 +199,7 @@ def test_too_few_photographs_never_pass(
     assert report.verdict == "INCONCLUSIVE"
 
 
-def test_skipping_hard_photographs_does_not_help(run: Run, fake_model: Any) -> None:
+def test_skipping_hard_photographs_does_not_help(run: Run, fake_model: Any, complete_recipe: Recipe) -> None:
     """Unreadable answers of the candidate get the largest legal error; those of the base don't help it."""
     model = sound(fake_model)
 
@@ -210,7 +210,7 @@ def test_skipping_hard_photographs_does_not_help(run: Run, fake_model: Any) -> N
             return replace(answer, text="I would rather not.", expected_scores={}) if silent else answer
 
     honest = run(model).metrics["against_base"]
-    silent = run(Silent(critics=model.critics), out="silent").metrics["against_base"]
+    silent = run(Silent(critics=model.critics), out="silent", recipe=complete_recipe).metrics["against_base"]
     assert (silent["n"], silent["penalised"]) == (20, 7)
     assert silent["error_ours"] > honest["error_ours"] + 10
 

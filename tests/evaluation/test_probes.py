@@ -73,7 +73,7 @@ def test_constrained_answers_are_counted_separately(run: Run, fake_model: Any) -
             return said if question.constrained or question.exact_tokens else replace(said, text="Well, 7.")
 
     model = Careless(critics={"base": fake_model.noisy_critic(2.0), "candidate": fake_model.noisy_critic(1.0)})
-    report = run(model, recipe=with_settings(constrained_photographs=5))
+    report = run(model, recipe=with_settings(constrained_photographs=5, stop_early=False))
     assert report.metrics["constrained"]["candidate"]["rate"] == 1.0
     assert report.metrics["constrained"]["candidate"]["asked"] == 5
     assert report.metrics["constrained"]["candidate"]["bounds"][0] == pytest.approx(0.05 ** (1 / 5))

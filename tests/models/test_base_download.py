@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,10 +14,12 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
+from mondrian_core.base_checks import base_model_checks
 from mondrian_core.errors import BaseModelUnavailable
 from mondrian_core.events import StageEvent, StageNotice, StageProgressed, StageStarted
 from mondrian_core.models.base_download import fetch_base, plan_download
 from mondrian_core.models.base_model import local_base_path, resolve_base_path
+from mondrian_core.serving.http.json_log import json_log_listener
 from tests.hub_server import (
     INDEX,
     REPOSITORY,
@@ -55,6 +58,14 @@ def test_progress_counts_the_bytes(hub: HubServer) -> None:
     total = sum(map(len, hub.files.values())) >> 20
     assert next(each for each in events if isinstance(each, StageStarted)).total == total
     assert [(each.done, each.total) for each in events if isinstance(each, StageProgressed)][-1] == (total, total)
+
+
+def test_a_service_logs_the_download(hub: HubServer, capsys: pytest.CaptureFixture[str]) -> None:
+    hub.files["merges.txt"] = bytes(3 << 20)
+    fetch_base(REPOSITORY, json_log_listener())
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert lines[0]["about"] == "download" and REPOSITORY in lines[0]["message"]
+    assert "3 of 3 MiB" in lines[-2]["message"] and lines[-1]["message"] == "download ended"
 
 
 def test_a_cut_connection_is_continued(hub: HubServer, tmp_path: Path) -> None:
@@ -183,6 +194,26 @@ def test_another_kind_of_model_is_refused_before_its_weights(
 def test_a_base_that_is_incomplete_on_the_hub_is_named(hub: HubServer) -> None:
     del hub.files["tokenizer.json"]
     assert "tokenizer.json is missing" in (said := _complaint()) and "on the hub itself" in said
+
+
+def test_changed_bytes_of_the_right_length_are_found_by_hashing(hub: HubServer, tmp_path: Path) -> None:
+    fetch_base(REPOSITORY)
+    checks = {each.name: each for each in base_model_checks(REPOSITORY, 0, deep=True)}
+    assert checks["weights"].ok is True
+    shard = snapshot_folder(tmp_path) / SHARDS[0]
+    with shard.open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        stream.write(b"\x01")
+    assert {each.name for each in base_model_checks(REPOSITORY, 0)} == {"base model", "memory"}
+    checks = {each.name: each for each in base_model_checks(REPOSITORY, 0, deep=True)}
+    assert checks["weights"].ok is False and SHARDS[0] in checks["weights"].finding
+    assert "--verify" in checks["weights"].next_step
+    hub.forget()
+    fetch_base(REPOSITORY)
+    assert hub.requests == 0
+    fetch_base(REPOSITORY, verify=True)
+    _assert_complete(hub, tmp_path)
+    assert set(hub.gets) == {SHARDS[0]}
 
 
 def test_without_a_network_the_missing_files_are_named(hub: HubServer, tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ from mondrian_core.service_units.installation import supervisor_of_machine
 from mondrian_core.service_units.launchd import Launchd
 from mondrian_core.service_units.systemd import Systemd
 from mondrian_core.settings import Settings
-from mondrian_core.training.gradient_step import GradientStep
+from mondrian_core.training.gradient_step import GradientStep, most_rows_at_once
+from mondrian_core.training.step_probe import _first_layers
 
 pytestmark = pytest.mark.mini
 
@@ -54,11 +55,18 @@ def test_memory_of_a_mac_is_metals_working_set() -> None:
     assert model_memory.machine_memory() == WORKING_SET
 
 
+def test_a_number_takes_two_bytes_on_a_gpu(request: pytest.FixtureRequest) -> None:
+    on_cpu = model_memory.device_item_bytes()
+    request.getfixturevalue("mac")
+    assert (on_cpu, model_memory.device_item_bytes()) == (4, 2)
+
+
 def test_a_step_is_compiled_on_a_gpu(base: BaseVLM, request: pytest.FixtureRequest) -> None:
     on_cpu = GradientStep(base, threads=1)
     request.getfixturevalue("mac")
     on_gpu = GradientStep(base)
     assert (on_cpu.compiled, on_gpu.compiled, on_gpu.threads) == (False, True, 1)
+    assert most_rows_at_once() == 1
 
 
 @pytest.mark.usefixtures("mac")
@@ -70,6 +78,8 @@ def test_weights_keep_their_data_type_on_a_gpu(tmp_path: Path) -> None:
     mx.save_safetensors(str(weights), {name: array.astype(mx.bfloat16) for name, array in arrays.items()})
     loaded = base_model.load_base(str(folder))
     assert {array.dtype for _, array in tree_flatten(loaded.model.parameters())} == {mx.bfloat16}
+    with _first_layers(loaded, 1) as cut:
+        assert {array.dtype for _, array in tree_flatten(cut.language_model.parameters())} == {mx.bfloat16}
 
 
 @pytest.mark.parametrize(("fused", "expected"), [(True, EagerDecoder), (False, CompiledDecoder)])

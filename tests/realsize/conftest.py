@@ -14,11 +14,16 @@ import mondrian_core.models  # noqa: F401  (before mlx)
 from mondrian_core.models.base_model import BaseVLM, load_base
 from mondrian_core.prompts import critique_messages
 from tests.models.conftest import ADVISOR, make_adapter, photograph
-from tests.realsize.matrix_shapes import MATRIX_SHAPES
+from tests.realsize.matrix_shapes import MATRIX_SHAPES, SUITE_SHAPES
 from tests.skeleton_bases import SkeletonShape, skeleton_folder
 
 
-@pytest.fixture(scope="session", params=MATRIX_SHAPES, ids=lambda shape: shape.name)
+def _row(shape: SkeletonShape) -> Any:
+    marks = () if shape in SUITE_SHAPES else pytest.mark.soak
+    return pytest.param(shape, id=shape.name, marks=marks)
+
+
+@pytest.fixture(scope="session", params=[_row(shape) for shape in MATRIX_SHAPES])
 def shape(request: pytest.FixtureRequest) -> SkeletonShape:
     """The base of this row of the matrix."""
     found: SkeletonShape = request.param

@@ -44,6 +44,11 @@ def test_unknown_size_is_rejected() -> None:
         skeleton_configuration(SkeletonShape(family="qwen2_vl", size="4b"))
 
 
+def test_packed_weights_have_no_published_names(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="16-bit"):
+        build_skeleton_base(SkeletonShape(bits=4, original=True), tmp_path / "skeleton")
+
+
 def test_tokenizer_is_the_published_one(real_tokenizer: Any) -> None:
     """`tokenizer_json` checks the SHA-256; the ids are those that every prompt of the three families begins with."""
     assert len(real_tokenizer) == 151669

@@ -152,33 +152,59 @@ class EvaluationRunner:
     def answer_all(
         self, subjects: Sequence[EvaluationPhotograph], done: Sequence[EvaluationOutcome]
     ) -> list[EvaluationOutcome]:
-        """Every arm's answer to every photograph, or those of the first groups of photographs after which the verdict
-        `is_lost`.
+        """Every arm's answer to every photograph, or those up to the one after which the verdict `is_lost`.
 
-        The champion answers only labelled photographs that it wasn't trained on.
+        The candidate answers first about each group of photographs. Where that decides, the base answers about the
+        same photographs, for comparison, and nobody about more. The champion answers only labelled photographs that it
+        wasn't trained on.
         """
         known = {(outcome.photograph, outcome.arm): outcome for outcome in done}
         total = sum(self.may_ask(subject, arm) for subject in subjects for arm in self.adapters)
         outcomes: list[EvaluationOutcome] = []
         for group in _growing_groups(subjects):
             wanted = [(subject.name, arm) for subject in group for arm in self.adapters if self.may_ask(subject, arm)]
-            missing = [
-                Inquiry(subject=subject, arm=arm)
-                for arm in self.adapters
-                for subject in group
-                if self.may_ask(subject, arm) and (subject.name, arm) not in known
-            ]
-            count = len(outcomes) + len(wanted) - len(missing)
-            for inquiry, outcome in self.ask_each(missing):
-                self.samples.append("answer", outcome.as_dict())
-                known[inquiry.subject.name, inquiry.arm] = outcome
-                count += 1
-                what = f"{inquiry.subject.name}: {inquiry.arm} {outcome.reason or outcome.status}"
-                self.listen(StageProgressed(STAGE, count, total, what))
-            outcomes += [known[name] for name in wanted]
+            self._answer_group(group, wanted, known, outcomes, total)
+            outcomes += [known[name] for name in wanted if name in known]
             if self.is_lost(outcomes):
                 break
         return outcomes
+
+    def _answer_group(
+        self,
+        group: Sequence[EvaluationPhotograph],
+        wanted: Sequence[tuple[str, str]],
+        known: dict[tuple[str, str], EvaluationOutcome],
+        earlier: Sequence[EvaluationOutcome],
+        total: int,
+    ) -> None:
+        """Add the answers about a group of photographs to the known ones, until the verdict `is_lost`.
+
+        Args:
+            group: the photographs.
+            wanted: names of photographs and arms, of the whole group.
+            known: outcomes by photograph and arm; they are not asked for again.
+            earlier: outcomes of the groups before.
+            total: number of answers of the whole evaluation, for the progress.
+        """
+
+        def lost() -> bool:
+            return self.is_lost([*earlier, *(known[name] for name in wanted if name in known)])
+
+        stopped = lost()
+        for arm in sorted(self.adapters, key=lambda arm: arm != CANDIDATE):
+            if stopped and arm != BASE:
+                continue
+            asked = [each for each in group if not stopped or (each.name, CANDIDATE) in known]
+            missing = [each for each in asked if (each.name, arm) in wanted and (each.name, arm) not in known]
+            for inquiry, outcome in self.ask_each([Inquiry(subject=subject, arm=arm) for subject in missing]):
+                self.samples.append("answer", outcome.as_dict())
+                known[inquiry.subject.name, arm] = outcome
+                count = len(earlier) + sum(name in known for name in wanted)
+                what = f"{inquiry.subject.name}: {arm} {outcome.reason or outcome.status}"
+                self.listen(StageProgressed(STAGE, count, total, what))
+                if arm == CANDIDATE and lost():
+                    stopped = True
+                    break
 
     def may_ask(self, subject: EvaluationPhotograph, arm: str, *, of_folds: bool = False) -> bool:
         """False for a champion on a photograph without labels, or one that it was trained on.

@@ -6,8 +6,17 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from typing import Any
 
-from mondrian_core.events import EventListener, StageEvent, StageFinished, StageNotice, ignore_events
+from mondrian_core.events import (
+    EventListener,
+    StageEvent,
+    StageFinished,
+    StageNotice,
+    StageProgressed,
+    StageStarted,
+    ignore_events,
+)
 from mondrian_core.store import Job
 
 LOGGER_NAME = "mondrian.service"
@@ -25,7 +34,7 @@ class _JsonFormatter(logging.Formatter):
 
 
 def json_log_listener(level: str = "INFO", *, quiet: bool = False) -> EventListener:
-    """A listener that writes events as log lines; uvicorn's warnings are logged the same way."""
+    """A listener that writes events as log lines, progress by tenths; uvicorn's warnings likewise."""
     if quiet:
         return ignore_events
     handler = logging.StreamHandler(sys.stderr)
@@ -35,14 +44,27 @@ def json_log_listener(level: str = "INFO", *, quiet: bool = False) -> EventListe
         log.handlers, log.propagate = [handler], False
         log.setLevel(level.upper() if name == LOGGER_NAME else "WARNING")
     log = logging.getLogger(LOGGER_NAME)
+    tenths: dict[str, int] = {}  # of each stage's progress that are logged
 
     def listen(event: StageEvent) -> None:
-        if isinstance(event, StageNotice):
-            log.info(event.message, extra={"facts": {"about": event.stage}})
+        if isinstance(event, StageStarted):
+            tenths[event.stage] = 0
+            log.info(event.detail or f"{event.stage} started", extra=_about(event))
+        elif isinstance(event, StageProgressed) and event.total:
+            tenth = 10 * event.done // event.total
+            if tenth > tenths.get(event.stage, 0):
+                tenths[event.stage] = tenth
+                log.info("%d of %d %s", event.done, event.total, event.detail, extra=_about(event))
+        elif isinstance(event, StageNotice):
+            log.info(event.message, extra=_about(event))
         elif isinstance(event, StageFinished):
             log.info("%s ended", event.stage, extra={"facts": dict(event.summary)})
 
     return listen
+
+
+def _about(event: StageStarted | StageProgressed | StageNotice) -> dict[str, Any]:
+    return {"facts": {"about": event.stage}}
 
 
 def job_finished_event(job: Job) -> StageEvent:
