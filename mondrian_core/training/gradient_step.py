@@ -77,6 +77,11 @@ def token_losses(
     return states, output_losses(base, states, batch["targets"])
 
 
+def tokens_per_piece(vocabulary: int) -> int:
+    """Tokens whose logits are computed together."""
+    return max(_SMALLEST_PIECE, _LOGITS_AT_ONCE // vocabulary)
+
+
 def output_losses(base: BaseVLM, states: mx.array, targets: mx.array) -> mx.array:
     """Negative log-likelihoods (A,) in float32 of targets (A,) under the output layer's logits of states (A, D).
 
@@ -84,7 +89,7 @@ def output_losses(base: BaseVLM, states: mx.array, targets: mx.array) -> mx.arra
     piece, and only the slope (A, D) is kept: every logit is computed once, and those of one piece exist at a time (as
     in Hsu et al., "Liger Kernel", 2024). Without training there is no slope.
     """
-    size = max(_SMALLEST_PIECE, _LOGITS_AT_ONCE // base.language_model.args.vocab_size)
+    size = tokens_per_piece(base.language_model.args.vocab_size)
     pieces = [(states[at : at + size], targets[at : at + size]) for at in range(0, states.shape[0], size)]
 
     if len(pieces) == 1 or not base.model.training:

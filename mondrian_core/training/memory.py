@@ -16,6 +16,7 @@ from typing import Any
 
 from mondrian_core.accelerator_lock import record_work_memory
 from mondrian_core.errors import NotEnoughMemory
+from mondrian_core.models.gradient_pass import SEGMENTS_FROM_WIDTH
 from mondrian_core.models.model_memory import (
     ModelSize,
     ServingLoad,
@@ -27,7 +28,7 @@ from mondrian_core.models.model_memory import (
 from mondrian_core.models.service_memory import memory_of_services
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rubric import MAX_ANSWER_TOKENS
-from mondrian_core.training.gradient_step import most_rows_at_once
+from mondrian_core.training.gradient_step import most_rows_at_once, tokens_per_piece
 from mondrian_core.training.training_examples import LENGTH_BUCKET, padded_length
 
 _FLOAT32 = 4
@@ -45,10 +46,8 @@ _INPUT_OF = {
 # mlx starts operations before earlier ones are finished, so arrays of further layers are held too. Measured.
 _LAYERS_IN_FLIGHT = 1.5
 _RECOMPUTED_LAYERS = 1.5  # with checkpointing: of each row, besides those
-# Logits and their gradient, as float32 arrays of (A, V), when they are computed with 4 and with 2 bytes. Long answers
-# are computed in pieces, of which only so many tokens are in flight besides one array of the whole answer. Measured.
-_HEAD_COPIES = {4: 3.1, 2: 4.5}
-_HEAD_TOKENS_IN_FLIGHT = 800
+_PIECES_IN_FLIGHT = 3  # of the logits, next to one array (A, V). Measured.
+_HEAD_COPIES = 3.1  # float32 arrays (A, V) that a short answer takes, whose logits are one piece. Measured.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +113,17 @@ def training_load(examples: Sequence[Any], held_out: Sequence[Any] = (), answere
 def kept_layer_bytes(size: ModelSize, recipe: TrainRecipe, tokens: int) -> int:
     """Bytes that one layer keeps for the gradient of a row of T tokens, without checkpointing.
 
+    In a wide base these are the inputs of its segments (`gradient_pass`), otherwise everything that it made.
+    """
+    if size.width >= SEGMENTS_FROM_WIDTH and not recipe.dropout:
+        projections = size.query_width + 2 * size.key_value_width
+        return tokens * size.item_bytes * (2 * size.width + projections + 2 * size.mlp_width)
+    return made_layer_bytes(size, recipe, tokens)
+
+
+def made_layer_bytes(size: ModelSize, recipe: TrainRecipe, tokens: int) -> int:
+    """Bytes of the arrays that the gradient of one layer needs for a row of T tokens.
+
     With heads of `h` numbers, H of them for queries and K for keys: two norms keep their input in float32, head norms
     theirs; attention keeps rotated queries and keys, values, its weights (H T) and its mask (one byte a pair of
     tokens); the MLP keeps gate, its sigmoid, their product, and up. A LoRA keeps its input in float32 and the product
@@ -134,10 +144,9 @@ def kept_layer_bytes(size: ModelSize, recipe: TrainRecipe, tokens: int) -> int:
 
 
 def head_bytes(size: ModelSize, answer_tokens: int) -> int:
-    """Bytes that the logits of A tokens and their gradient take."""
-    copies = _HEAD_COPIES[size.item_bytes]
-    tokens = min(copies * answer_tokens, copies / _HEAD_COPIES[4] * (answer_tokens + _HEAD_TOKENS_IN_FLIGHT))
-    return int(tokens * size.vocabulary * _FLOAT32)
+    """Bytes that the logits of A tokens and their gradient take; in 16 bits a copy in float32 is added."""
+    tokens = min(_HEAD_COPIES * answer_tokens, answer_tokens + _PIECES_IN_FLIGHT * tokens_per_piece(size.vocabulary))
+    return int(tokens * size.vocabulary * (_FLOAT32 if size.item_bytes == _FLOAT32 else _FLOAT32 + size.item_bytes))
 
 
 def predict_training_memory(
@@ -155,13 +164,14 @@ def predict_training_memory(
     adapter = _FLOAT32 * size.adapter_parameters(recipe.rank, recipe.target_modules, dora=recipe.dora)
     features = (load.tokens + size.deepstack * load.image_tokens) * size.width * size.item_bytes
     mask = load.tokens**2 if load.preference else 0
-    layer = kept_layer_bytes(size, recipe, load.tokens)
+    layer = made_layer_bytes(size, recipe, load.tokens)
     head = rows_at_once * head_bytes(size, load.answer_tokens)
     if checkpointing:
         kept = rows_at_once * size.layers * load.tokens * size.width * size.item_bytes
         in_flight = (_LAYERS_IN_FLIGHT + rows_at_once * _RECOMPUTED_LAYERS) * layer
     else:
-        kept, in_flight = rows_at_once * size.layers * layer, _LAYERS_IN_FLIGHT * layer
+        kept = rows_at_once * size.layers * kept_layer_bytes(size, recipe, load.tokens)
+        in_flight = _LAYERS_IN_FLIGHT * layer
     rows = recipe.accumulation
     return TrainingMemory(
         weights=size.weight_bytes,
