@@ -45,7 +45,7 @@ _INPUT_OF = {
 }
 # mlx starts operations before earlier ones are finished, so arrays of further layers are held too. Measured.
 _LAYERS_IN_FLIGHT = 1.5
-_RECOMPUTED_LAYERS = 1.5  # with checkpointing: of each row, besides those
+_RECOMPUTED_LAYERS = 1.5  # with checkpointing: of each row, in addition
 _PIECES_IN_FLIGHT = 3  # of the logits, next to one array (A, V). Measured.
 _HEAD_COPIES = 3.1  # float32 arrays (A, V) that a short answer takes, whose logits are one piece. Measured.
 

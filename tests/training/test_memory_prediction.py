@@ -149,6 +149,7 @@ CASES: list[tuple[str, dict[str, Any], int, dict[str, Any], dict[str, Any]]] = [
     ("qwen3_vl", {"vocabulary": 151936, "layers": 1}, 4, {}, {"answer": 96}),
     ("qwen3_vl", {**WIDE, "layers": 3}, 4, {}, {}),
     ("qwen3_vl", {**WIDE, "layers": 3}, 2, {}, {}),
+    ("qwen3_vl", WIDE, 4, {"accumulation": 2}, {"rows": 2}),
     ("qwen3_vl", {**WIDE, "layers": 5}, 4, {}, {"checkpointing": True}),
 ]
 
