@@ -38,6 +38,7 @@ from tests.skeleton_bases import SkeletonShape, skeleton_configuration
 
 pytestmark = pytest.mark.mini
 TOKENS, ANSWER = 256, 32
+WIDE = {"hidden_size": 1024, "intermediate_size": 2048}  # its layers are computed in segments
 
 
 def configuration(family: str, *, bits: int = 16, vocabulary: int = 512, **text: Any) -> dict[str, Any]:
@@ -148,9 +149,11 @@ CASES: list[tuple[str, dict[str, Any], int, dict[str, Any], dict[str, Any]]] = [
     ("qwen3_vl", {}, 4, {"accumulation": 4}, {}),
     ("qwen3_vl", {"layers": 8}, 4, {}, {"checkpointing": True}),
     ("qwen3_vl", {"layers": 8}, 4, {"accumulation": 2}, {"rows": 2}),
-    ("qwen3_vl", {"vocabulary": 151936}, 4, {}, {"answer": 96}),
-    ("qwen3_vl", WIDE, 4, {}, {}),
-    ("qwen2_vl", {**WIDE, "bits": 4}, 2, {}, {}),
+    ("qwen3_vl", {"vocabulary": 151936, "layers": 1}, 4, {}, {"answer": 96}),
+    ("qwen3_vl", {**WIDE, "layers": 3}, 4, {}, {}),
+    ("qwen3_vl", {**WIDE, "layers": 3}, 2, {}, {}),
+    ("qwen3_vl", WIDE, 4, {"accumulation": 2}, {"rows": 2}),
+    ("qwen3_vl", {**WIDE, "layers": 5}, 4, {}, {"checkpointing": True}),
 ]
 
 
