@@ -17,10 +17,10 @@ from mondrian_core.rotating_log import RotatingLogFile, command_with_rotating_lo
 from tests.waiting import wait_until
 
 CHATTY = """
-import subprocess, sys
-child = subprocess.Popen([sys.executable, "-c", "for n in range(2000): print(f'child {n}', flush=True)"])
+import os, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import os\\nfor n in range(2000): os.write(1, b'child %d\\\\n' % n)"])
 for n in range(2000):
-    print(f"parent {n}", flush=True)
+    os.write(1, b"parent %d\\n" % n)
 child.wait()
 print("argv", sys.argv[1:], __name__)
 sys.exit("bye")

@@ -176,7 +176,7 @@ def test_predicted_peak_is_what_a_step_takes(
     size = configured_model_size(configured, item_bytes)
     recipe = TrainRecipe(**{"accumulation": 1, "learning_rate": 1e-4, **settings})
     share = predicted(size, recipe, **how) / step_peak(base, size, recipe, **how)
-    assert 0.9 < share < 1.35, f"predicted / measured: {share:.2f}"
+    assert 0.85 < share < 1.35, f"predicted / measured: {share:.2f}"
 
 
 def prompt_of(size: ModelSize, tokens: int) -> EncodedPrompt:
@@ -220,8 +220,8 @@ def test_predicted_serving_memory_is_what_an_answer_takes(
     with peak_of(decoded):
         for _ in range(0, 300, 16):
             mx.eval(decoder.extend([1] * 16))
-    assert 0.9 < memory.prefill / (prefilled[0] + inputs) < 1.4
-    assert 0.9 < memory.decoding / (decoded[0] + kept) < 1.4
+    assert 0.8 < memory.prefill / (prefilled[0] + inputs) < 1.4
+    assert 0.8 < memory.decoding / (decoded[0] + kept) < 1.4
 
 
 def test_weights_are_known_without_reading_them() -> None:
