@@ -22,7 +22,8 @@ from mondrian_core.evaluation.gates.results import (
 )
 from mondrian_core.evaluation.measure.contamination import TrainingProvenance
 from mondrian_core.evaluation.measure.cross_validation import CrossValidationPlan
-from mondrian_core.evaluation.measure.runner import EvaluationModel, LabelledPhotograph
+from mondrian_core.evaluation.measure.photographs import LabelledPhotograph
+from mondrian_core.evaluation.measure.runner import EvaluationModel
 from mondrian_core.evaluation.report.evaluation_report import EvaluationReport
 
 __all__ = [

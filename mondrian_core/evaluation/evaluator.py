@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mondrian_core.errors import BadAdapter, BadInput
-from mondrian_core.evaluation.gates.format_gate import format_is_lost
+from mondrian_core.evaluation.early_stop import format_stopping_rule, record_stop
 from mondrian_core.evaluation.measure import probes
 from mondrian_core.evaluation.measure.answer_cache import AnswerCache, adapter_files_digest
 from mondrian_core.evaluation.measure.contamination import (
@@ -20,22 +20,22 @@ from mondrian_core.evaluation.measure.contamination import (
     photographs_trained_on,
 )
 from mondrian_core.evaluation.measure.cross_validation import CrossValidationPlan, cross_validate, fold_contamination
-from mondrian_core.evaluation.measure.metrics import format_statistics
-from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
-from mondrian_core.evaluation.measure.runner import (
+from mondrian_core.evaluation.measure.photographs import (
     STAGE,
-    EvaluationModel,
     EvaluationPhotograph,
-    EvaluationRunner,
     LabelledPhotograph,
     label_record,
     open_labelled_photographs,
     open_unlabelled_photographs,
 )
+from mondrian_core.evaluation.measure.runner import (
+    EvaluationModel,
+    EvaluationRunner,
+)
 from mondrian_core.evaluation.measure.samples import EvaluationSamples, load_evaluation_samples
 from mondrian_core.evaluation.report.builder import build_evaluation_report
 from mondrian_core.evaluation.report.evaluation_report import EvaluationReport
-from mondrian_core.events import EventListener, StageFinished, StageNotice, StageProgressed, ignore_events
+from mondrian_core.events import EventListener, StageFinished, StageProgressed, ignore_events
 from mondrian_core.next_steps import import_photographs_step
 from mondrian_core.prompts import AdvisorPrompt, prompt_digest
 from mondrian_core.recipes import Recipe
@@ -217,7 +217,7 @@ def evaluate_with_model(
         listen=listen,
         champion_trained_on=champion_trained_on,
         best_trained_on=best_trained_on,
-        is_lost=_stopping_rule(subjects, inputs),
+        is_lost=format_stopping_rule(subjects, recipe, has_folds=info.cross_validation is not None),
     )
     _run_measurements(runner, subjects, load_evaluation_samples(samples.path), info)
     return rescore_evaluation(inputs.out, recipe, listen=listen)
@@ -230,7 +230,7 @@ def _run_measurements(
     try:
         outcomes = runner.answer_all(subjects, known.outcomes)
         if runner.is_lost(outcomes):
-            _record_stop(runner, subjects, outcomes)
+            record_stop(runner, subjects, outcomes)
         elif CANDIDATE in runner.adapters:
             if known.stopped is not None:
                 runner.samples.append("stopped", {"values": None})
@@ -247,40 +247,6 @@ def _run_measurements(
                 cross_validate(runner, info.cross_validation, known.folds)
     finally:
         runner.model.use(None)
-
-
-def _stopping_rule(
-    subjects: Sequence[EvaluationPhotograph], inputs: EvaluationInputs
-) -> Callable[[Sequence[EvaluationOutcome]], bool]:
-    """Whether the format gate fails whatever the answers to come are; never where the folds' answers count too.
-
-    Args:
-        subjects: the photographs that the candidate is asked about.
-        inputs: of the evaluation.
-    """
-    gates = inputs.recipe.gates
-    own = {subject.name for subject in subjects if subject.origin == PhotographOrigin.OWN}
-    folds_count = inputs.info.cross_validation is not None and len(own) < gates.own_photographs
-    if folds_count or not inputs.recipe.evaluate.stop_early:
-        return lambda _: False
-
-    def is_lost(outcomes: Sequence[EvaluationOutcome]) -> bool:
-        answers = [outcome for outcome in outcomes if outcome.arm == CANDIDATE]
-        kinds = ([each for each in answers if (each.photograph in own) is of_own] for of_own in (True, False))
-        mine, others = map(format_statistics, kinds)
-        return format_is_lost(mine, others, (len(own), len(subjects) - len(own)), gates)
-
-    return is_lost
-
-
-def _record_stop(
-    runner: EvaluationRunner, subjects: Sequence[EvaluationPhotograph], outcomes: Sequence[EvaluationOutcome]
-) -> None:
-    own = sum(subject.origin == PhotographOrigin.OWN for subject in subjects)
-    values = {"asked": len(outcomes), "own": own, "others": len(subjects) - own}
-    runner.samples.append("stopped", {"values": values})
-    says = f"Stopped after {len(outcomes)} answers: the format gate fails whatever the other answers are."
-    runner.listen(StageNotice(STAGE, says))
 
 
 def rescore_evaluation(

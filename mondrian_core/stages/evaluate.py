@@ -264,7 +264,7 @@ def own_unlabelled_photographs(
         trained: what the adapter was trained on; None: unknown.
     """
     from mondrian_core.evaluation.measure.contamination import photographs_trained_on
-    from mondrian_core.evaluation.measure.runner import FILE_INFO
+    from mondrian_core.evaluation.measure.photographs import FILE_INFO
     from mondrian_core.images import PHOTOGRAPH_SUFFIXES, downscale_to_fit, open_photograph
 
     known = version.photograph_hashes

@@ -84,7 +84,7 @@ def output_losses(base: BaseVLM, states: mx.array, targets: mx.array) -> mx.arra
 
     The output layer is frozen, so a token's loss and its slope over the token's state are computed together, piece by
     piece, and only the slope (A, D) is kept: every logit is computed once, and those of one piece exist at a time (as
-    in Hsu et al., "Liger Kernel", 2024). Without training there is no slope.
+    in Hsu et al., "Liger Kernel", 2024). Slopes are computed in training only.
     """
     size = piece_of_logits(base.language_model.args.vocab_size)
     pieces = [(states[at : at + size], targets[at : at + size]) for at in range(0, states.shape[0], size)]

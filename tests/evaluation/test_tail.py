@@ -13,7 +13,7 @@ from mondrian_core.evaluation import EvaluationReport, GateMeasurements, GateRes
 from mondrian_core.evaluation.gates.tail_gate import TAIL
 from mondrian_core.evaluation.measure.metrics import compare_paired_errors, score_table
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
-from mondrian_core.evaluation.measure.runner import FILE_INFO
+from mondrian_core.evaluation.measure.photographs import FILE_INFO
 from mondrian_core.evaluation.measure.samples import EvaluationSamples, load_evaluation_samples
 from mondrian_core.evaluation.measure.tail import LEAST_DEVIATION, tail_measurement
 from mondrian_core.evaluation.report.html_page import report_html

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
-from mondrian_core.evaluation.measure.runner import FILE_INFO
+from mondrian_core.evaluation.measure.photographs import FILE_INFO
 from mondrian_core.images import LONG_SIDE
 from mondrian_core.stages.evaluate import own_unlabelled_photographs
 

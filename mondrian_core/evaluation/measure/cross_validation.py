@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 from mondrian_core.evaluation.measure.contamination import TrainingProvenance, contaminated_photographs
 from mondrian_core.evaluation.measure.metrics import ScoreArray
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
-from mondrian_core.evaluation.measure.runner import (
+from mondrian_core.evaluation.measure.photographs import (
     EvaluationPhotograph,
-    EvaluationRunner,
-    Inquiry,
     LabelledPhotograph,
     label_record,
     open_labelled_photographs,
+)
+from mondrian_core.evaluation.measure.runner import (
+    EvaluationRunner,
+    Inquiry,
 )
 from mondrian_core.events import StageNotice, StageProgressed, ignore_events
 from mondrian_core.near_duplicates import photograph_fingerprint
@@ -75,7 +77,7 @@ class CrossValidationSamples:
     """Samples of a cross-validation.
 
     Attributes:
-        records: by name the label record of each photograph (`runner.label_record`).
+        records: by name the label record of each photograph (`photographs.label_record`).
         fold_of: name -> fold, of the photographs that were asked about.
         outcomes: answers of the base, of each fold's adapter (as the candidate's), and of the champion.
     """

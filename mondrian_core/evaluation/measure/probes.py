@@ -10,15 +10,17 @@ from mondrian_core.evaluation.measure.answer_cache import pixel_digest
 from mondrian_core.evaluation.measure.calibration import TrainingAnswer
 from mondrian_core.evaluation.measure.metamorphic import METAMORPHIC_RELATIONS, EditedCopyOutcome
 from mondrian_core.evaluation.measure.outcomes import BASE_RAG, EvaluationOutcome
-from mondrian_core.evaluation.measure.runner import (
+from mondrian_core.evaluation.measure.photographs import (
     FILE_INFO,
-    PHOTOGRAPHS_AT_ONCE,
     EvaluationPhotograph,
-    EvaluationRunner,
-    Inquiry,
     LabelledPhotograph,
     open_labelled_photographs,
     thumbnail_text,
+)
+from mondrian_core.evaluation.measure.runner import (
+    PHOTOGRAPHS_AT_ONCE,
+    EvaluationRunner,
+    Inquiry,
 )
 from mondrian_core.evaluation.measure.tail import largest_deviations
 from mondrian_core.events import StageNotice, StageProgressed

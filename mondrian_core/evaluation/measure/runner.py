@@ -5,20 +5,18 @@ Everything is recorded in `samples.jsonl` at once, so that an interrupted evalua
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from mondrian_core.errors import BadPhotograph, MondrianError
+from mondrian_core.errors import MondrianError
 from mondrian_core.evaluation.measure import latency
 from mondrian_core.evaluation.measure.answer_cache import (
     AnswerCache,
     adapter_files_digest,
-    pixel_digest,
     question_digest,
 )
 from mondrian_core.evaluation.measure.latency import LatencyPair
@@ -28,8 +26,8 @@ from mondrian_core.evaluation.measure.outcomes import (
     failed_outcome,
     outcome_from_answer,
 )
-from mondrian_core.events import EventListener, StageNotice, StageProgressed
-from mondrian_core.images import downscale_to_fit, jpeg_bytes, open_photograph
+from mondrian_core.evaluation.measure.photographs import STAGE, EvaluationPhotograph
+from mondrian_core.events import EventListener, StageProgressed
 from mondrian_core.photograph_model import OnToken, PhotographModel, Question
 from mondrian_core.prompts import (
     AdvisorPrompt,
@@ -40,17 +38,13 @@ from mondrian_core.prompts import (
 )
 from mondrian_core.recipes import Recipe
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique, round_score
-from mondrian_core.samples_file import BASE, BEST_CHAMPION, CANDIDATE, CHAMPION, PhotographOrigin, SamplesFile
+from mondrian_core.samples_file import BASE, BEST_CHAMPION, CANDIDATE, CHAMPION, SamplesFile
 
 if TYPE_CHECKING:
     from PIL import Image
 
-STAGE = "evaluate"
 WARM_UPS = 2
-FIRST_PHOTOGRAPHS = 4  # garbage shows in a few answers
 PHOTOGRAPHS_AT_ONCE = 24  # each arm answers about so many before the next arm does, and their features stay in memory
-FILE_INFO = "file"  # key of `Image.info`: the file of a photograph without labels, below the workspace, for people
-_THUMBNAIL = 240  # pixels of the longer side
 
 
 class EvaluationModel(PhotographModel, Protocol):
@@ -74,28 +68,6 @@ class EvaluationModel(PhotographModel, Protocol):
 
     def divergence(self, adapter: Path, image: Image.Image, text: str) -> float:
         """Mean KL(base || adapter) in nats over the score tokens of `text`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelledPhotograph:
-    """A photograph of the evaluation split with the advisor's scores (0-10) and, if known, the full critique."""
-
-    photograph: str
-    image: Image.Image | Path
-    scores: Mapping[str, float]
-    critique: str | None = None
-    title: str | None = None  # for people, such as its file name
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationPhotograph:
-    """A decoded photograph that the models are asked about; `digest` is the SHA-256 of its pixels."""
-
-    name: str
-    image: Image.Image
-    digest: str
-    labelled: bool
-    origin: PhotographOrigin = PhotographOrigin.OWN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +133,8 @@ class EvaluationRunner:
         known = {(outcome.photograph, outcome.arm): outcome for outcome in done}
         total = sum(self.may_ask(subject, arm) for subject in subjects for arm in self.adapters)
         outcomes: list[EvaluationOutcome] = []
-        for group in _growing_groups(subjects):
+        for first in range(0, len(subjects), PHOTOGRAPHS_AT_ONCE):
+            group = subjects[first : first + PHOTOGRAPHS_AT_ONCE]
             wanted = [(subject.name, arm) for subject in group for arm in self.adapters if self.may_ask(subject, arm)]
             self._answer_group(group, wanted, known, outcomes, total)
             outcomes += [known[name] for name in wanted if name in known]
@@ -343,14 +316,6 @@ class EvaluationRunner:
         )
 
 
-def _growing_groups(subjects: Sequence[EvaluationPhotograph]) -> Iterator[Sequence[EvaluationPhotograph]]:
-    """All photographs in their order: a few, then each time twice as many, up to PHOTOGRAPHS_AT_ONCE."""
-    first, size = 0, FIRST_PHOTOGRAPHS
-    while first < len(subjects):
-        yield subjects[first : first + size]
-        first, size = first + size, min(2 * size, PHOTOGRAPHS_AT_ONCE)
-
-
 def answer_seed(seed: int, digest: str) -> int:
     """Seed of a photograph's answer (32 bits): the same in every arm, and independent of the other photographs."""
     return int.from_bytes(hashlib.sha256(f"{seed} {digest}".encode()).digest()[:4], "big")
@@ -364,74 +329,3 @@ def _canonical_answer(outcome: EvaluationOutcome | None) -> str:
     return canonical_answer(
         make_critique({**dict.fromkeys(DIMENSIONS, 5), **scores}, dict.fromkeys(DIMENSIONS, "Plain."))
     )
-
-
-def open_labelled_photographs(
-    labelled: Sequence[LabelledPhotograph], listen: EventListener
-) -> tuple[list[EvaluationPhotograph], list[LabelledPhotograph]]:
-    """Each labelled photograph once, decoded, with its entry; later ones of the same name are variants, left out."""
-    subjects, kept, seen = [], [], set()
-    for entry in labelled:
-        if entry.photograph in seen:
-            listen(StageNotice(STAGE, f"{entry.photograph} appears more than once; only the first counts."))
-            continue
-        seen.add(entry.photograph)
-        image = open_photograph(entry.image).image if isinstance(entry.image, Path) else entry.image
-        digest = pixel_digest(image)
-        subjects.append(EvaluationPhotograph(name=entry.photograph, image=image, digest=digest, labelled=True))
-        kept.append(entry)
-    return subjects, kept
-
-
-def open_unlabelled_photographs(
-    photographs: Sequence[Path | Image.Image],
-    wanted: int,
-    known: set[str],
-    listen: EventListener,
-    origin: PhotographOrigin = PhotographOrigin.OWN,
-) -> list[EvaluationPhotograph]:
-    """Up to `wanted` photographs without labels, decoded.
-
-    Duplicates and damaged files are left out.
-
-    Args:
-        photographs: files or decoded photographs.
-        wanted: maximum number.
-        known: pixel digests of photographs to leave out.
-        listen: receives a notice for every damaged file.
-        origin: of all of them.
-    """
-    subjects: list[EvaluationPhotograph] = []
-    digests = set(known)
-    for source in photographs:
-        if len(subjects) >= wanted:
-            break
-        try:
-            image = open_photograph(source).image if isinstance(source, Path) else source
-        except BadPhotograph as error:
-            listen(StageNotice(STAGE, f"Left out of the format check: {error.problem}"))
-            continue
-        digest = pixel_digest(image)
-        if digest in digests:
-            continue
-        digests.add(digest)
-        name = f"unlabelled-{digest[:12]}"
-        subjects.append(EvaluationPhotograph(name=name, image=image, digest=digest, labelled=False, origin=origin))
-    return subjects
-
-
-def label_record(subject: EvaluationPhotograph, entry: LabelledPhotograph) -> dict[str, Any]:
-    """The record of a labelled photograph for `samples.jsonl`, with a thumbnail (JPEG, base64)."""
-    return {
-        "photograph": subject.name,
-        "title": entry.title,
-        "digest": subject.digest,
-        "scores": dict(entry.scores),
-        "critique": entry.critique,
-        "picture": thumbnail_text(subject.image),
-    }
-
-
-def thumbnail_text(image: Image.Image) -> str:
-    """A thumbnail for the report (JPEG, base64)."""
-    return base64.b64encode(jpeg_bytes(downscale_to_fit(image.convert("RGB"), _THUMBNAIL), 80)).decode()
