@@ -8,12 +8,12 @@ an answer, so answers are cut at a number of tokens: equal work for every side.
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
 from bench.critique_speed import ADVISOR
+from bench.paired_timing import speedup_interval
 
 PHOTOGRAPHS = 16
 ANSWER_TOKENS = 48
@@ -64,8 +64,8 @@ def measure_batch_answers(pairs: int, base_model: str) -> dict[str, Any]:
         "same_answers": sum(map(str.__eq__, texts[SIDES[0]], texts[SIDES[2]])),
         "measured_gain": measured_gain(base, prompts[0]),
         "rows_chosen": rows_at_once(base, prompts[0], ANSWER_TOKENS, PHOTOGRAPHS),
-        "wall": {name: _ratio(wall[name], wall[SIDES[2]]) for name in SIDES[:2]},
-        "processor": {name: _ratio(processor[name], processor[SIDES[2]]) for name in SIDES[:2]},
+        "wall": {name: speedup_interval(wall[SIDES[2]], wall[name]) for name in SIDES[:2]},
+        "processor": {name: speedup_interval(processor[SIDES[2]], processor[name]) for name in SIDES[:2]},
     }
 
 
@@ -80,11 +80,6 @@ def _times(sides: dict[str, Callable[[], Any]], pairs: int) -> tuple[dict[str, l
             wall[name].append(time.perf_counter() - began)
             processor[name].append(time.process_time() - used)
     return wall, processor
-
-
-def _ratio(slower: list[float], faster: list[float]) -> dict[str, float]:
-    ratios = [one / other for one, other in zip(slower, faster, strict=True)]
-    return {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
 
 
 def batch_answers_text(result: dict[str, Any]) -> str:

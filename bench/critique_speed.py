@@ -26,8 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.paired_timing import RESAMPLES
-from mondrian_core.statistics.bootstrap import median_interval
+from bench.paired_timing import speedup_interval
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -70,7 +69,7 @@ def measure_critique_speed(pairs: int, base_model: str) -> dict[str, Any]:
         "same_answers": f"{sum(_all_answers_equal(each) for each in rounds)} of {pairs}",
         "sides": {name: _summarize_side([each[name] for each in rounds]) for name in SIDES},
         "times_faster": {
-            f"{ours} / {rival}, {clock}": _speedup_interval(rounds, ours, rival, clock)
+            f"{ours} / {rival}, {clock}": _speedup(rounds, ours, rival, clock)
             for ours, rival in COMPARED_SIDES
             for clock in ("seconds", "cpu_seconds")
         },
@@ -255,14 +254,7 @@ def _summarize_side(measured: list[_TimedAnswer]) -> dict[str, Any]:
     }
 
 
-def _speedup_interval(rounds: list[dict[str, _TimedAnswer]], ours: str, rival: str, clock: str) -> dict[str, float]:
-    """Median of rival/ours over the rounds, its bootstrapped 95 % interval, and the range of the ratios."""
-    ratios = np.array([getattr(each[rival], clock) / getattr(each[ours], clock) for each in rounds])
-    low, high = median_interval(ratios, draws=RESAMPLES)
-    return {
-        "median": float(np.median(ratios)),
-        "low": low,
-        "high": high,
-        "least": float(ratios.min()),
-        "most": float(ratios.max()),
-    }
+def _speedup(rounds: list[dict[str, _TimedAnswer]], ours: str, rival: str, clock: str) -> dict[str, float]:
+    """`speedup_interval` of two sides, by one of their clocks."""
+    seconds = ([getattr(each[side], clock) for each in rounds] for side in (ours, rival))
+    return speedup_interval(*seconds)

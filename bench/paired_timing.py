@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -28,6 +28,24 @@ class PairedTiming:
     def as_dict(self) -> dict[str, float]:
         """Plain values for JSON."""
         return asdict(self)
+
+
+def speedup_interval(ours: Sequence[float], rival: Sequence[float]) -> dict[str, float]:
+    """Median of rival/ours over the rounds, its bootstrapped 95 % interval, and the range of the ratios.
+
+    Args:
+        ours: seconds of our side, one for each round.
+        rival: seconds of the other side in the same rounds.
+    """
+    ratios = np.array(rival) / np.array(ours)
+    low, high = median_interval(ratios, draws=RESAMPLES)
+    return {
+        "median": float(np.median(ratios)),
+        "low": low,
+        "high": high,
+        "least": float(ratios.min()),
+        "most": float(ratios.max()),
+    }
 
 
 def time_in_pairs(

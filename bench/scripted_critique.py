@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.paired_timing import RESAMPLES
-from mondrian_core.statistics.bootstrap import median_interval
+from bench.paired_timing import speedup_interval
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -85,7 +84,7 @@ def measure_scripted_critique(pairs: int, base_model: str) -> dict[str, Any]:
         "rounds": pairs,
         "sides": {name: _summary([each[name] for each in rounds]) for name in SIDES},
         "times_faster": {
-            f"{ours} / {rival}, {clock}": _ratio(rounds, ours, rival, clock)
+            f"{ours} / {rival}, {clock}": _speedup(rounds, ours, rival, clock)
             for ours, rival in (*((ours, RIVAL) for ours in SIDES[:-1]), (ONE_BY_ONE, RUNS_APART))
             for clock in ("seconds", "cpu_seconds")
         },
@@ -253,17 +252,10 @@ def _summary(measured: list[TimedScript]) -> dict[str, Any]:
     }
 
 
-def _ratio(rounds: list[dict[str, TimedScript]], ours: str, rival: str, clock: str) -> dict[str, float]:
-    """Median of rival/ours over the rounds, its bootstrapped 95 % interval, and the range of the ratios."""
-    ratios = np.array([getattr(each[rival], clock) / getattr(each[ours], clock) for each in rounds])
-    low, high = median_interval(ratios, draws=RESAMPLES)
-    return {
-        "median": float(np.median(ratios)),
-        "low": low,
-        "high": high,
-        "least": float(ratios.min()),
-        "most": float(ratios.max()),
-    }
+def _speedup(rounds: list[dict[str, TimedScript]], ours: str, rival: str, clock: str) -> dict[str, float]:
+    """`speedup_interval` of two sides, by one of their clocks."""
+    seconds = ([getattr(each[side], clock) for each in rounds] for side in (ours, rival))
+    return speedup_interval(*seconds)
 
 
 def scripted_critique_text(result: dict[str, Any]) -> str:

@@ -131,12 +131,12 @@ METAL_BRANCHES: tuple[MetalBranch, ...] = (
         tests=(f"{_OF_A_MAC}::test_memory_of_a_mac_is_metals_working_set",),
     ),
     MetalBranch(
-        "mondrian_core/selftest/checks/base_checks.py _device_name",
+        "mondrian_core/selftest/checks/machine_checks.py _device_name",
         "the names of both devices",
         steps=("machine",),
     ),
     MetalBranch(
-        "mondrian_core/selftest/checks/base_checks.py check_machine",
+        "mondrian_core/selftest/checks/machine_checks.py check_machine",
         "a product of matrices on the GPU too",
         steps=("machine",),
     ),
