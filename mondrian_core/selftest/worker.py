@@ -27,11 +27,11 @@ import mlx.core as mx
 
 from mondrian_core.errors import MondrianError
 from mondrian_core.models.base_model import load_base
-from mondrian_core.selftest.checks import base_checks
 from mondrian_core.selftest.checks.adapter_checks import check_adapter_swap
 from mondrian_core.selftest.checks.context import CheckContext, CheckOutcome, SkipCheck
 from mondrian_core.selftest.checks.decoding_checks import check_constrained, check_drafts
 from mondrian_core.selftest.checks.logit_checks import check_logits
+from mondrian_core.selftest.checks.machine_checks import check_load, check_machine
 from mondrian_core.selftest.checks.speed_check import check_speed
 from mondrian_core.selftest.checks.training_checks import check_resume, check_training_step
 
@@ -88,11 +88,11 @@ class SelfTestWorker:
 
     def _outcome(self, step: str, until: float) -> CheckOutcome:
         if step == "machine":
-            return base_checks.check_machine()
+            return check_machine()
         began = time.perf_counter()
         context = self._loaded(until)
         if step == "load":
-            return base_checks.check_load(context.base, time.perf_counter() - began)
+            return check_load(context.base, time.perf_counter() - began)
         context.until = until
         return CHECKS[step](context)
 
