@@ -200,13 +200,21 @@ def training_target(critique: Critique) -> str:
 
     Tokenizers normalize text to NFC; the answer must equal its decoded tokens.
     """
-    comments = {name: unicodedata.normalize("NFC", critique.assessments[name].comment) for name in DIMENSIONS}
+    comments = {name: normalized_text(critique.assessments[name].comment) for name in DIMENSIONS}
     return canonical_answer(make_critique({name: round_score(critique.scores[name]) for name in DIMENSIONS}, comments))
+
+
+def normalized_text(text: str) -> str:
+    r"""The text in NFC, so that it stays the same in JSON: an accent after a control character gets a space before it.
+
+    Otherwise NFC would join it with the letter that ends the escape: a line break and U+0301 would become `\ń`.
+    """
+    return _ACCENT_AFTER_ESCAPE.sub(r"\1 ", unicodedata.normalize("NFC", text))
 
 
 def overlong_comments(comments: Mapping[str, str]) -> str:
     """A description of the comments longer than `MAX_COMMENT_CHARACTERS`; empty if there is none."""
-    lengths = {name: len(unicodedata.normalize("NFC", comment)) for name, comment in comments.items()}
+    lengths = {name: len(normalized_text(comment)) for name, comment in comments.items()}
     over = [f"{name} {length}" for name, length in lengths.items() if length > MAX_COMMENT_CHARACTERS]
     return f"{', '.join(over)} of at most {MAX_COMMENT_CHARACTERS} characters" if over else ""
 
@@ -250,4 +258,6 @@ def critique_json_schema(grade: str | None = None) -> dict[str, Any]:
 _DIGITS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _GRADE = r"^(10\.0|[0-9]\.[0-9])$"
 _VISIBLE = re.compile(VISIBLE_CHARACTER)
+# the nonspacing marks of the blocks whose marks compose with Latin letters
+_ACCENT_AFTER_ESCAPE = re.compile("([\x00-\x1f\x7f])(?=[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff])")
 _MUST_BE_ESCAPED = re.compile("[\x7f\ud800-\udfff]")

@@ -26,7 +26,6 @@ from mondrian_core.models.inference import generation
 from mondrian_core.models.inference.batch_decoding import BatchDecoder
 from mondrian_core.models.inference.decoding import CompiledDecoder, EagerDecoder
 from mondrian_core.models.inference.generation import Generation, generate
-from mondrian_core.models.inference.ngram_draft import NgramDrafter
 from mondrian_core.models.lora import lora_adapter, lora_layers
 from mondrian_core.models.prompt_encoding import answer_token_ids, encode_prompt, image_token_id, processor_inputs
 from mondrian_core.recipes import TrainRecipe
@@ -34,6 +33,7 @@ from mondrian_core.training import TrainingRows, train_adapter, training_example
 from mondrian_core.training.gradient_step import GradientStep
 from mondrian_core.training.training_examples import encode_training_rows, make_training_batch
 from tests.models.conftest import photograph
+from tests.models.oracle import Oracle
 from tests.realsize.short_rows import PADDED_TO, SHORT_ANSWER, short_row
 from tests.skeleton_bases import SkeletonShape
 
@@ -136,14 +136,14 @@ def test_constrained(base: BaseVLM, asked: Messages, picture: Image.Image) -> No
 
 
 def test_drafts(base: BaseVLM, asked: Messages, picture: Image.Image) -> None:
-    """An answer that its own draft predicts has the same tokens, in fewer passes."""
-    drafter = NgramDrafter()
-    # long enough for choices after the first comment, however short the noise makes it
+    """Right drafts save passes and wrong ones change nothing, whatever text the random weights give here."""
     plain = _answered(base, asked, picture, tokens=40)
-    assert _answered(base, asked, picture, tokens=40, precedents=drafter).tokens == plain.tokens
-    drafted = _answered(base, asked, picture, tokens=40, precedents=drafter)
+    right = Oracle(lambda at, limit: list(plain.tokens[at : at + limit]))
+    drafted = _answered(base, asked, picture, tokens=40, precedents=right)
     assert drafted.tokens == plain.tokens
     assert drafted.accepted > 0 and drafted.passes < plain.passes
+    wrong = Oracle(lambda at, limit: [*plain.tokens[at : at + 1], *[7] * (limit - 1)])
+    assert _answered(base, asked, picture, tokens=40, precedents=wrong).tokens == plain.tokens
 
 
 def test_batch(base: BaseVLM, asked: Messages, picture: Image.Image) -> None:

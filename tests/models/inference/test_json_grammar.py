@@ -9,7 +9,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import mondrian_core.models  # noqa: F401  (before mlx)
@@ -29,6 +29,7 @@ from mondrian_core.rubric import (
     grade_from_scores,
     has_visible_character,
     make_critique,
+    normalized_text,
     training_target,
 )
 
@@ -212,9 +213,12 @@ def test_invisible_comments_are_refused_by_grammar_and_reader(reader: BaseVLM, c
 
 
 @settings(max_examples=40)
+@example("\x1c\u0301")
+@example("calm\n\u0301")
 @given(st.text(st.sampled_from(f"{INVISIBLE} x.\u0301\U000e0001"), max_size=4))
 def test_grammar_and_reader_agree_on_comments(any_reader: BaseVLM, comment: str) -> None:
-    answer = answer_of(comment)
+    answer = answer_of(normalized_text(comment))
+    assert unicodedata.normalize("NFC", answer) == answer
     try:
         readable = bool(parse_critique_strict(answer))
     except CritiqueParseError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from mondrian_core.models.lora import lora_layers
 from mondrian_core.models.prompt_encoding import EncodedPrompt, answer_token_ids
 from mondrian_core.rubric import critique_json_schema
 from tests.models.conftest import photograph
+from tests.models.oracle import Oracle
 
 pytestmark = pytest.mark.mini
 PHOTOGRAPHS = 5  # at which drafts from earlier answers are mostly right
@@ -72,30 +72,6 @@ def same(found: Generation, plain: Generation) -> None:
     assert found.expected_scores == pytest.approx(plain.expected_scores, abs=1e-3)
     for name, chances in plain.score_chances.items():
         assert found.score_chances[name] == pytest.approx(chances, abs=1e-4)
-
-
-class Oracle(NgramDrafter):
-    """Expects what `expect` returns, with certainty, at every token."""
-
-    def __init__(self, expect: Callable[[int, int], list[int]]) -> None:
-        super().__init__()
-        self._expect, self._written = expect, 0
-
-    @property
-    def worth_drafting(self) -> bool:
-        return True
-
-    def start_answer(self) -> None:
-        super().start_answer()
-        self._written = 0
-
-    def observe(self, token: int, *, chosen: bool = True) -> None:
-        super().observe(token, chosen=chosen)
-        self._written += 1
-
-    def likely_continuation(self, limit: int) -> tuple[list[int], list[float]]:
-        tokens = self._expect(self._written, limit)[:limit]
-        return tokens, [1.0] * len(tokens)
 
 
 @pytest.mark.parametrize("photographs", [PHOTOGRAPHS, pytest.param(10, marks=pytest.mark.soak)])
