@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mondrian_core.rubric import AnswerForm
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -24,6 +26,7 @@ class DatasetRow:
         scores: the advisor's own (0-10, fractions kept); the answer has them rounded.
         loss_dimensions: dimensions whose score still holds for this variant; score tokens of the others have no loss.
         weight: positive; the weights of one photograph sum to 1.
+        form: of the answer.
     """
 
     photo_id: str
@@ -33,6 +36,7 @@ class DatasetRow:
     scores: Mapping[str, float]
     loss_dimensions: tuple[str, ...]
     weight: float
+    form: AnswerForm = AnswerForm.COMMENTS
 
 
 def original_rows(rows: Iterable[DatasetRow]) -> list[DatasetRow]:

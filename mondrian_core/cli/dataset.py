@@ -57,6 +57,8 @@ def dataset_command(*, options: DatasetOptions) -> int:
         console.print(f"Dataset {built.digest[:12]} at {built.path}")
         for split, rows in built.rows.items():
             console.print(f"  {split}: {built.photographs.get(split, 0)} photographs, {rows} rows")
+        held = ", ".join(f"{part} {count}" for part, count in built.parts.items() if count)
+        console.print(f"  answers: {built.answer_form}{f' ({held} photographs)' if held else ''}")
         console.print(f"  contact sheet of the variants: {built.contact_sheet}")
         for path in extra.get("exported", ()):
             console.print(f"  exported: {path}")

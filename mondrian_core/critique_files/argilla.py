@@ -16,7 +16,6 @@ from mondrian_core.critique_files.json_forms import array_lines
 from mondrian_core.critique_files.label_studio import photograph_from_address
 from mondrian_core.critique_files.records import (
     HUMAN,
-    LIST_DETAILS,
     MODEL,
     CritiqueRecord,
     FileRow,
@@ -26,8 +25,10 @@ from mondrian_core.critique_files.records import (
 )
 from mondrian_core.rubric import DIMENSIONS, round_score
 from mondrian_core.store.cells import parse_json_value
+from mondrian_core.store.records import LIST_DETAILS
 
 _QUESTIONS_BESIDES = ("overall_grade", "advisor_notes")
+_REGION_COLUMNS = tuple(f"{name}_regions" for name in DIMENSIONS)  # in the metadata: Argilla has no question for boxes
 _UNSUBMITTED = ("draft", "discarded")
 
 
@@ -58,6 +59,7 @@ def argilla_record(record: CritiqueRecord) -> dict[str, Any]:
         "digest": record.digest,
         **{f"exact_{name}_score": value for name, value in exact.items()},
         **{f"exact_{name}": json.dumps(value, ensure_ascii=False) for name, value in lists.items()},
+        **{name: json.dumps(value) for name, value in values.items() if name.endswith("_regions")},
         **({"details": json.dumps(kept, ensure_ascii=False)} if kept else {}),
     }
     user = str(uuid.uuid5(uuid.NAMESPACE_URL, f"mondrian:advisor:{record.advisor}"))
@@ -99,11 +101,12 @@ def row_from_argilla(place: str, value: Mapping[str, Any]) -> FileRow:
         user, answers = "", {name: _mapping(given).get("value") for name, given in suggested.items()}
     notice = f"{len(by_user)} people answered; the last one, {user[:80]}, counts" if len(by_user) > 1 else ""
     values = {**_photograph(fields, metadata), **_values_from_answers(answers, metadata)}
-    if isinstance(details := metadata.get("details"), str):
-        try:
-            values["details"] = parse_json_value(details)
-        except ValueError:
-            return FileRow(place, None, "the metadata `details` is not valid JSON")
+    for name, text in metadata.items():
+        if (name == "details" or name in _REGION_COLUMNS) and isinstance(text, str):
+            try:
+                values[name] = parse_json_value(text)
+            except ValueError:
+                return FileRow(place, None, f"the metadata `{name}` is not valid JSON")
     written = {"id": metadata.get("critique_id"), "origin": metadata.get("origin")}
     unedited = row_from_values(place, {**values, **written, "created_at": metadata.get("created_at")}, notice)
     if unedited.record is None or unedited.record.digest == metadata.get("digest"):

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from mondrian_core.critique_files.records import LIST_DETAILS, is_list_of_texts
+from mondrian_core.critique_files.records import is_list_of_texts
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
 from mondrian_core.store.cells import parse_json_value
+from mondrian_core.store.records import LIST_DETAILS
 
 # Spreadsheets run a cell that starts with one of these as a formula. Such a cell gets an apostrophe in front, and so
 # does one that starts with apostrophes before it; the reader takes one apostrophe away from exactly those cells.
@@ -35,6 +36,11 @@ _PARTS = (
     ("score", "from 0 to 10: `8`, `7.5`, `7,5` or `8/10`", ("", "points", "mark", "rating")),
     ("comment", "text", ("comments", "note", "notes", "remark", "remarks", "text", "critique")),
     ("recommendation", "optional text", ("recommendations", "advice", "suggestion", "suggestions")),
+    (
+        "regions",
+        "optional, the places that the recommendation means: boxes [left, top, right, bottom] from 0 to 1, as JSON",
+        ("region", "boxes", "places"),
+    ),
 )
 
 COLUMNS: tuple[FileColumn, ...] = (
@@ -99,7 +105,7 @@ def _title_table() -> dict[str, str]:
     for column in COLUMNS:
         dimension, _, part = column.name.rpartition("_")
         titles = [column.name, *column.titles]
-        if dimension in DIMENSIONS and part in ("score", "comment", "recommendation"):
+        if dimension in DIMENSIONS and part in [each[0] for each in _PARTS]:
             titles = [f"{dimension} {title}" for title in (part, *column.titles)]
             titles += [f"{title} {dimension}" for title in (part, *column.titles) if title]
         for title in titles:
@@ -126,10 +132,10 @@ def value_from_cell(name: str, cell: str) -> Any:
     """
     text = cell[1:] if _GUARDED.match(cell) else cell
     if not text.strip():
-        return None if name in (*LIST_DETAILS, "details") else text
+        return None if name in (*LIST_DETAILS, "details") or name.endswith("_regions") else text
     if name in LIST_DETAILS:
         return _list_of(text)
-    if name == "details":
+    if name == "details" or name.endswith("_regions"):
         return parse_json_value(text)
     return text
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from mondrian_core.critique_files.columns import recognized_column
 from mondrian_core.critique_files.records import (
-    LIST_DETAILS,
     CritiqueRecord,
     FileRow,
     is_list_of_texts,
@@ -16,9 +15,11 @@ from mondrian_core.critique_files.records import (
     values_from_record,
 )
 from mondrian_core.critique_parsing import dimension_from_label
+from mondrian_core.critique_regions import is_list_of_regions
 from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.store.records import LIST_DETAILS
 
-_PARTS = ("score", "comment", "recommendation")
+_PARTS = ("score", "comment", "recommendation", "regions")
 
 
 def write_json_array(records: Iterable[CritiqueRecord]) -> Iterator[str]:
@@ -102,7 +103,7 @@ def _entries(value: Mapping[str, Any]) -> dict[str, Mapping[str, Any]] | None:
 
 
 def _dimension_values(entries: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(Values by column, what the entries hold besides: regions, other dimensions.)"""
+    """(Values by column, what the entries hold besides: other dimensions, regions that can't be read.)"""
     values: dict[str, Any] = {}
     unread: dict[str, Any] = {}
     for label, entry in entries.items():
@@ -110,8 +111,9 @@ def _dimension_values(entries: Mapping[str, Mapping[str, Any]]) -> tuple[dict[st
         if name is None:
             unread[label] = dict(entry)
             continue
-        values |= {f"{name}_{part}": entry[part] for part in _PARTS if part in entry}
-        if more := {key: part for key, part in entry.items() if key not in _PARTS}:
+        read = [part for part in _PARTS if part in entry and (part != "regions" or is_list_of_regions(entry[part]))]
+        values |= {f"{name}_{part}": entry[part] for part in read}
+        if more := {key: part for key, part in entry.items() if key not in read}:
             unread[name] = more
     return values, unread
 

@@ -16,7 +16,6 @@ from mondrian_core.critique_files.columns import recognized_column
 from mondrian_core.critique_files.json_forms import array_lines
 from mondrian_core.critique_files.records import (
     HUMAN,
-    LIST_DETAILS,
     MODEL,
     CritiqueRecord,
     FileRow,
@@ -24,8 +23,10 @@ from mondrian_core.critique_files.records import (
     split_details,
     values_from_record,
 )
+from mondrian_core.critique_regions import is_list_of_regions
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, MAX_SCORE
 from mondrian_core.store.cells import normalized_timestamp
+from mondrian_core.store.records import LIST_DETAILS
 
 IMAGE_NAME = "image"
 LOCAL_FILES = "/data/local-files/?d="
@@ -50,6 +51,7 @@ def labeling_config() -> str:
             f'  <Rating name="{name}_score" toName="{IMAGE_NAME}" maxRating="{MAX_SCORE}" required="true"/>',
             _text_area(f"{name}_comment", "Comment", 3, required=True),
             _text_area(f"{name}_recommendation", "Recommendation", 2),
+            f'  <Rectangle name="{name}_regions" toName="{IMAGE_NAME}"/>',
         ]
     for name, title, rows in _TEXT_CONTROLS:
         lines += [f"  <Header value={quoteattr(title)}/>", _text_area(name, title, rows, many=name in LIST_DETAILS)]
@@ -82,7 +84,7 @@ def task_from_record(record: CritiqueRecord) -> dict[str, Any]:
         "digest": record.digest,
         **({"details": kept} if kept else {}),
     }
-    result = [_result(name, value) for name, value in controls.items()]
+    result = [each for name, value in controls.items() for each in _results(name, value)]
     moment = f"{record.created_at}Z" if record.created_at else None
     if record.origin == HUMAN:
         times = {"created_at": moment, "updated_at": moment} if moment else {}
@@ -131,7 +133,47 @@ def _written_values(written: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_control(name: str) -> bool:
-    return name.endswith(("_score", "_comment", "_recommendation")) or name in {each[0] for each in _TEXT_CONTROLS}
+    parts = ("_score", "_comment", "_recommendation", "_regions")
+    return name.endswith(parts) or name in {each[0] for each in _TEXT_CONTROLS}
+
+
+def _results(name: str, value: Any) -> list[dict[str, Any]]:
+    """The results of one control: several rectangles, or one rating or text."""
+    if not name.endswith("_regions"):
+        return [_result(name, value)]
+    return [
+        {
+            "id": f"{name}_{number}",
+            "from_name": name,
+            "to_name": IMAGE_NAME,
+            "type": "rectangle",
+            "value": _rectangle(region),
+            "mondrian_region": region,
+        }
+        for number, region in enumerate(value, 1)
+    ]
+
+
+def _rectangle(region: Sequence[float]) -> dict[str, float]:
+    """A box as Label Studio writes it: the left upper corner, width and height in percent of the photograph's."""
+    left, top, right, bottom = (100 * value for value in region)
+    return {"x": left, "y": top, "width": right - left, "height": bottom - top, "rotation": 0}
+
+
+def _region_of_result(result: Mapping[str, Any]) -> list[float] | None:
+    """The upright box of a rectangle, clipped to the photograph; None for one that has no place there.
+
+    The box that was exported comes back to the last digit unless somebody moved its rectangle.
+    """
+    value, written = result["value"], result.get("mondrian_region")
+    if isinstance(written, list) and is_list_of_regions([written]) and _rectangle(written) == value:
+        return written
+    numbers = [value.get(key) for key in ("x", "y", "width", "height")]
+    if not all(isinstance(number, int | float) for number in numbers) or value.get("rotation"):
+        return None
+    x, y, width, height = (float(number) / 100 for number in numbers)
+    box = [max(0.0, x), max(0.0, y), min(1.0, x + width), min(1.0, y + height)]
+    return box if is_list_of_regions([box]) else None
 
 
 def _result(name: str, value: Any) -> dict[str, Any]:
@@ -148,7 +190,10 @@ def _result_values(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         value = result.get("value")
         if name is None or not isinstance(value, Mapping):
             continue
-        if name in LIST_DETAILS:
+        if name.endswith("_regions"):
+            if (region := _region_of_result(result)) is not None:
+                values[name] = [*values.get(name, []), region]
+        elif name in LIST_DETAILS:
             values[name] = [*values.get(name, []), *_texts(value.get("text"))]
         elif "text" in value:
             values[name] = "\n".join(([values[name]] if name in values else []) + _texts(value["text"]))

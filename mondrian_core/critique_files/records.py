@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any, TypeGuard
 
 from mondrian_core.critique_parsing import parse_score
+from mondrian_core.critique_regions import is_list_of_regions, regions_as_lists, regions_from_value
 from mondrian_core.rubric import (
     DIMENSIONS,
     MAX_SCORE,
@@ -26,10 +27,10 @@ from mondrian_core.rubric import (
 )
 from mondrian_core.store import DimensionalProfile
 from mondrian_core.store.cells import normalized_timestamp
+from mondrian_core.store.records import LIST_DETAILS, REGIONS
 
 HUMAN, MODEL, INDEX = "human", "model", "index"
 ORIGINS = {"human": HUMAN, "person": HUMAN, "": HUMAN, "model": MODEL}
-LIST_DETAILS = ("strengths", "priority_improvements")  # lists of texts
 TEXT_DETAILS = ("advisor_notes", "image_description")
 MAX_TEXT_CHARACTERS = 20_000  # of one comment; no comment that people wrote comes near
 MAX_LABEL_CHARACTERS = 1000  # of a path, an id, a grade
@@ -201,6 +202,8 @@ def values_from_record(record: CritiqueRecord) -> dict[str, Any]:
         values[f"{name}_comment"] = record.comments[name]
         if name in record.recommendations:
             values[f"{name}_recommendation"] = record.recommendations[name]
+        if regions := record_regions(record.details).get(name):
+            values[f"{name}_regions"] = regions
     named, rest = split_details(record.details)
     return {**values, "overall_grade": record.overall_grade, **named, **({"details": rest} if rest else {})}
 
@@ -214,7 +217,21 @@ def split_details(details: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
     for name in LIST_DETAILS:
         if is_list_of_texts(texts := details.get(name)):
             named[name] = list(texts)
-    return named, {name: value for name, value in details.items() if name not in named}
+    rest = {name: value for name, value in details.items() if name not in named}
+    if read := record_regions(details):
+        rest.pop(REGIONS)
+        if others := {name: value for name, value in details[REGIONS].items() if name not in read}:
+            rest[REGIONS] = others
+    return named, rest
+
+
+def record_regions(details: Mapping[str, Any]) -> dict[str, list[list[float]]]:
+    """Boxes by dimension that columns of their own can hold; what isn't a list of boxes in fractions stays a detail."""
+    given = details.get(REGIONS)
+    if not isinstance(given, Mapping):
+        return {}
+    read = regions_as_lists({name: regions_from_value(given.get(name)) for name in DIMENSIONS})
+    return {name: boxes for name, boxes in read.items() if boxes and boxes == given[name]}
 
 
 def is_list_of_texts(value: Any) -> TypeGuard[list[str]]:
@@ -339,11 +356,28 @@ def _details(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
                 problems.append(f"{name}: expected a list of texts")
             elif kept := [text for each in texts if (text := _text(each, name, problems))]:
                 found[name] = kept
+    if regions := _regions(values, problems):
+        others = found.get(REGIONS)
+        found[REGIONS] = {**(others if isinstance(others, Mapping) else {}), **regions}
     try:
         json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, TypeError):
         problems.append("details: values that JSON can't hold")
     return found
+
+
+def _regions(values: Mapping[str, Any], problems: list[str]) -> dict[str, list[list[float]]]:
+    found = {}
+    for name in DIMENSIONS:
+        if (given := values.get(f"{name}_regions")) is None:
+            continue
+        if is_list_of_regions(given):
+            found[name] = regions_from_value(given)
+        else:
+            problems.append(
+                f"{name}_regions: {_shortened(given)} is not a list of boxes [left, top, right, bottom] from 0 to 1"
+            )
+    return regions_as_lists(found)
 
 
 def _shortened(value: Any) -> str:

@@ -21,7 +21,18 @@ from mondrian_core.software_identity import training_code_digest, training_packa
 from mondrian_core.stages.context import INPUTS_FILE, StageContext
 from mondrian_core.stages.summaries import LinkSummary, read_stage_summary
 
-DIGESTED_FIELDS = ("sha256", "origin", "scores", "comments", "overall_grade", "corrects")  # of a linked record
+DIGESTED_FIELDS = (  # of a linked record
+    "sha256",
+    "origin",
+    "scores",
+    "comments",
+    "recommendations",
+    "regions",
+    "strengths",
+    "priority_improvements",
+    "overall_grade",
+    "corrects",
+)
 
 
 def choose_recipe_by_size(context: StageContext, listen: EventListener = ignore_events) -> StageContext:

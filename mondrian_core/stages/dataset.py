@@ -67,6 +67,8 @@ def dataset_stage(context: StageContext, listen: EventListener = ignore_events) 
             rows=dict(built.rows_per_split),
             contact_sheet=str(sheet) if sheet.exists() else None,
             critiques=critiques,
+            answer_form=built.answer_form.value,
+            parts=dict(built.manifest.get("parts", {})),
         ),
         listen,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -70,7 +70,13 @@ class LinkSummary(StageSummary):
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSummary(StageSummary):
-    """A dataset version and its sizes per split; `critiques`: complete ones in the database when it was built."""
+    """A dataset version and its sizes per split.
+
+    Attributes:
+        critiques: complete ones in the database when it was built.
+        answer_form: what its answers hold, "comments" or "advice".
+        parts: photographs whose critiques teach each part of an answer with advice.
+    """
 
     in_workspace: ClassVar[tuple[str, ...]] = ("path", "contact_sheet")
 
@@ -80,6 +86,8 @@ class DatasetSummary(StageSummary):
     rows: dict[str, int]
     contact_sheet: str | None = None
     critiques: int | None = None
+    answer_form: str = "comments"
+    parts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 from mondrian_core.store.database import Database
 from mondrian_core.store.records import (
     JOB_COLUMNS,
-    PROFILE_COLUMNS,
+    READ_PROFILE_COLUMNS,
     DimensionalProfile,
     Job,
     job_from_row,
@@ -30,11 +30,11 @@ class ProfileStream(Database):
         order = 0
         for table, newest in tables.items():
             where = f"({newest})" if advisor is None else f"advisor_id = ? AND ({newest})"
-            columns = self._selectable(table, PROFILE_COLUMNS)
+            columns = self._selectable(table, READ_PROFILE_COLUMNS)
             query = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY {self._number(table)}"
             for row in self._each(query, () if advisor is None else (advisor,), BATCH_ROWS):
                 order += 1
-                yield profile_from_row(dict(zip(PROFILE_COLUMNS, row, strict=True)), order)
+                yield profile_from_row(dict(zip(READ_PROFILE_COLUMNS, row, strict=True)), order)
 
     def numbered_jobs(self, advisor: str, after: int) -> Iterator[tuple[int, Job]]:
         """(row number, job) of an advisor's jobs in rows after a number, in their order, read in batches."""

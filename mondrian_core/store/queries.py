@@ -20,6 +20,7 @@ from mondrian_core.store.records import (
     MODELS_USED,
     PROFILE_COLUMNS,
     QUEUED,
+    READ_PROFILE_COLUMNS,
     RUNNING,
     DimensionalProfile,
     Job,
@@ -108,7 +109,9 @@ class Store(ProfileStream):
         """All versions of a critique that `save_profile` saved, the earliest first."""
         if not self.has_table("added_profiles"):
             return []
-        rows = self._named_rows("added_profiles", PROFILE_COLUMNS, " WHERE id = ?", (profile_id,), "ORDER BY number")
+        rows = self._named_rows(
+            "added_profiles", READ_PROFILE_COLUMNS, " WHERE id = ?", (profile_id,), "ORDER BY number"
+        )
         return [profile_from_row(row, order) for order, row in enumerate(rows, 1)]
 
     def add_profiles(self, profiles: Iterable[DimensionalProfile]) -> None:
@@ -139,10 +142,10 @@ class Store(ProfileStream):
 
     def _profiles(self, filters: Mapping[str, str | None]) -> list[DimensionalProfile]:
         where, values = _where(filters)
-        rows = self._named_rows("dimensional_profiles", PROFILE_COLUMNS, where, values, "ORDER BY {number}")
+        rows = self._named_rows("dimensional_profiles", READ_PROFILE_COLUMNS, where, values, "ORDER BY {number}")
         added: dict[Any, dict[str, Any]] = {}
         if self.has_table("added_profiles"):
-            for row in self._named_rows("added_profiles", PROFILE_COLUMNS, where, values, "ORDER BY number"):
+            for row in self._named_rows("added_profiles", READ_PROFILE_COLUMNS, where, values, "ORDER BY number"):
                 added.pop(row["id"], None)
                 added[row["id"]] = row
         kept = [row for row in rows if row["id"] not in added]

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from mondrian_core.rubric import DIMENSIONS
-from mondrian_core.store.cells import Cells
+from mondrian_core.critique_regions import regions_from_value
+from mondrian_core.rubric import DIMENSIONS, Region
+from mondrian_core.store.cells import Cells, parse_json_value
 
 QUEUED, RUNNING, COMPLETED, FAILED, CANCELED = "queued", "running", "completed", "failed", "canceled"
 MODELS_USED = ("base", "fine_tuned", "ab_test_base", "ab_test_fine_tuned")
@@ -30,7 +31,7 @@ class DimensionalProfile:
         origin: "human", "model", or "index" when the base model made it for retrieval only.
         created_at: as `utc_timestamp` spells it; None when missing.
         order: grows with insertion; decides which critique is newer when `created_at` is missing.
-        details: what the critique says besides its dimensions (`advisor_notes`, `strengths`), and how it was written.
+        details: what the critique says besides its dimensions (`DETAIL_COLUMNS`, `regions`), and how it was written.
         unreadable: column -> why its cell can't be read; such a cell is None or "".
     """
 
@@ -46,6 +47,24 @@ class DimensionalProfile:
     order: int = 0
     details: Mapping[str, Any] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def strengths(self) -> tuple[str, ...]:
+        """What the photograph does well; empty when the critique doesn't say."""
+        return texts_from_value(self.details.get("strengths"))
+
+    @property
+    def priority_improvements(self) -> tuple[str, ...]:
+        """What to change first; empty when the critique doesn't say."""
+        return texts_from_value(self.details.get("priority_improvements"))
+
+    @property
+    def regions(self) -> dict[str, tuple[Region, ...]]:
+        """The places that recommendations mean, by dimension, for those that have one."""
+        given = self.details.get(REGIONS)
+        entries = given if isinstance(given, Mapping) else {}
+        read = {name: regions_from_value(entries[name]) for name in DIMENSIONS if name in entries}
+        return {name: regions for name, regions in read.items() if regions}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +122,16 @@ JOB_COLUMNS = (
     "details",
 )
 
+REGIONS = "regions"  # key of `details`: boxes as fractions, by dimension
+# What `details` holds, and the columns that people may have added for it, under its name or that of older analyses.
+DETAIL_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "strengths": ("strengths", "key_strengths"),
+    "priority_improvements": ("priority_improvements",),
+    "advisor_notes": ("advisor_notes", "technical_notes"),
+    "image_description": ("image_description",),
+}
+LIST_DETAILS = ("strengths", "priority_improvements")  # lists of texts
+
 PROFILE_COLUMNS = (
     "id",
     "advisor_id",
@@ -115,6 +144,7 @@ PROFILE_COLUMNS = (
     *(f"{name}_recommendation" for name in DIMENSIONS),
     "details",
 )
+READ_PROFILE_COLUMNS = (*PROFILE_COLUMNS, *(column for columns in DETAIL_COLUMNS.values() for column in columns))
 
 
 def utc_timestamp(moment: datetime | None = None) -> str:
@@ -136,9 +166,30 @@ def profile_from_row(row: Mapping[str, Any], order: int) -> DimensionalProfile:
         origin=cells.label("origin") or "human",
         created_at=cells.timestamp("created_at"),
         order=order,
-        details=cells.json_object("details") or {},
+        details=_column_details(row, cells) | (cells.json_object("details") or {}),
         unreadable=cells.unreadable,
     )
+
+
+def texts_from_value(value: Any) -> tuple[str, ...]:
+    """The texts of a list, of JSON that holds one, or of a text with one in a line; blank ones are left out."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = parse_json_value(value)
+        except ValueError:
+            pass  # a text that begins with a bracket
+    given = value.splitlines() if isinstance(value, str) else value if isinstance(value, list) else []
+    return tuple(each.strip() for each in given if isinstance(each, str) and each.strip())
+
+
+def _column_details(row: Mapping[str, Any], cells: Cells) -> dict[str, Any]:
+    """What columns that people added say; `details`, which this program writes, takes precedence."""
+    found: dict[str, Any] = {}
+    for name, columns in DETAIL_COLUMNS.items():
+        text = next((text for column in columns if column in row and (text := cells.display_text(column))), None)
+        if text and text.strip():
+            found[name] = list(texts_from_value(text)) if name in LIST_DETAILS else text
+    return found
 
 
 def profile_column_values(profile: DimensionalProfile) -> tuple[Any, ...]:

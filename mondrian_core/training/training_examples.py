@@ -9,6 +9,7 @@ width, `S` scores of the answer.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from mondrian_core.models.prompt_encoding import EncodedAnswer, EncodedPrompt, e
 from mondrian_core.models.score_distribution import digit_tokens, score_positions
 from mondrian_core.models.vision_feature_cache import CachedPrompt, VisionFeatureCache
 from mondrian_core.recipes import TrainRecipe
-from mondrian_core.rubric import DIMENSIONS, MAX_ANSWER_TOKENS, answer_spans
+from mondrian_core.rubric import DIMENSIONS, MAX_ANSWER_TOKENS, AnswerForm, answer_spans
 
 LENGTH_BUCKET = 32
 
@@ -227,7 +228,8 @@ def token_weights(row: DatasetRow, answer: EncodedAnswer, score_weight: float) -
     """(A,) float32 weights of the answer's tokens in the loss, the row's own weight included.
 
     A score counts `score_weight`, the score of a dimension outside `row.loss_dimensions` 0, any other token 1. The
-    overall grade is the mean of all scores, so it counts 0 as soon as one score does.
+    overall grade is the mean of all scores, so it counts 0 as soon as one score does. In an answer that advises, the
+    tokens that decide to say no more count 0 where the advisor's critique says nothing (`undecided_spans`).
     """
     weights = np.ones(len(answer.ids), dtype=np.float32)
     spans = answer_spans(row.answer)
@@ -235,7 +237,50 @@ def token_weights(row: DatasetRow, answer: EncodedAnswer, score_weight: float) -
         weights[answer.tokens_at(span)] = score_weight if name in row.loss_dimensions else 0.0
     if spans.grade and set(row.loss_dimensions) < set(DIMENSIONS):
         weights[answer.tokens_at(spans.grade)] = 0.0
+    for span in undecided_spans(row.answer) if row.form is AnswerForm.ADVICE else ():
+        weights[answer.tokens_at(span)] = 0.0
     return weights * np.float32(row.weight)
+
+
+_STRING = r'"(?:[^"\\]|\\.)*"'
+_ENTRY = re.compile(
+    rf'"(?P<name>{"|".join(DIMENSIONS)})": \{{"score": [0-9.]+, "comment": (?P<comment>{_STRING})'
+    rf'(?:, "recommendation": (?P<recommendation>{_STRING}))?(?P<regions>, "regions": [^"}}]*)?\}}',
+    re.DOTALL,
+)
+_OPTIONAL_KEYS = ("strengths", "priority_improvements")
+_LAST_KEY = "overall_grade"
+
+
+def undecided_spans(answer: str) -> list[tuple[int, int]]:
+    """Where an advising answer goes on without a part that the advisor's critique lacks, as character offsets.
+
+    A missing recommendation is decided by the text that closes the comment, missing regions by the text that closes the
+    recommendation, a missing list by the first character of the key that comes instead. A critique with any region
+    shows that its advisor marks places, so there a recommendation without one is an answer.
+
+    Args:
+        answer: as `training_target` writes it in the form `advice`.
+    """
+    entries = list(_ENTRY.finditer(answer))
+    marks_places = any(entry["regions"] for entry in entries)
+    spans = [
+        (entry.end("recommendation" if entry["recommendation"] else "comment") - 1, entry.end())
+        for entry in entries
+        if not entry["recommendation"] or not marks_places
+    ]
+    after = entries[-1].end() if entries else 0
+    keys = {key: place for key in (*_OPTIONAL_KEYS, _LAST_KEY) if (place := answer.find(f', "{key}": ', after)) >= 0}
+    for key in _OPTIONAL_KEYS:
+        if key not in keys and _LAST_KEY in keys:
+            following = min(place for other, place in keys.items() if _comes_after(other, key))
+            spans.append((following + len(', "'), following + len(', "') + 1))
+    return spans
+
+
+def _comes_after(key: str, other: str) -> bool:
+    order = (*_OPTIONAL_KEYS, _LAST_KEY)
+    return order.index(key) > order.index(other)
 
 
 def make_training_batch(base: BaseVLM, example: TrainingExample, image_tokens: int, scale: float) -> Batch:

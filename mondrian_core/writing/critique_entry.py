@@ -8,17 +8,20 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
+from mondrian_core.critique_regions import regions_as_lists
 from mondrian_core.errors import BadInput
 from mondrian_core.rubric import (
     DIMENSION_TITLES,
     DIMENSIONS,
     MAX_COMMENT_CHARACTERS,
+    MAX_PRIORITIES,
     MAX_SCORE,
     MIN_SCORE,
     grade_from_scores,
     has_visible_character,
 )
 from mondrian_core.store import DimensionalProfile
+from mondrian_core.store.records import LIST_DETAILS, REGIONS, texts_from_value
 from mondrian_core.text_quality import is_placeholder_comment
 
 SCORE_STEP = 0.5
@@ -70,6 +73,9 @@ class CritiqueEntry(BaseModel):
 
     dimensions: _EntryDimensions = Field(default_factory=_EntryDimensions)  # type: ignore[valid-type]
     strengths: _Notes = Field(default="", description="one a line; optional")
+    priority_improvements: _Notes = Field(
+        default="", description=f"what to change first, one a line; optional, an answer holds {MAX_PRIORITIES}"
+    )
     notes: _Notes = Field(default="", description="optional")
 
     def __getitem__(self, name: str) -> DimensionEntry:
@@ -120,8 +126,8 @@ class CritiqueEntry(BaseModel):
             BadInput: it is not complete.
         """
         self.require_complete()
-        strengths = [line.strip() for line in self.strengths.splitlines() if line.strip()]
-        more = {"strengths": strengths, "advisor_notes": self.notes.strip()}
+        more: dict[str, Any] = {name: list(texts_from_value(getattr(self, name))) for name in LIST_DETAILS}
+        more |= {"advisor_notes": self.notes.strip()}
         recommendations = {name: self[name].recommendation.strip() for name in DIMENSIONS}
         return DimensionalProfile(
             id=profile_id,
@@ -137,8 +143,6 @@ class CritiqueEntry(BaseModel):
 
 def entry_from_profile(profile: DimensionalProfile) -> CritiqueEntry:
     """A stored critique as an entry to edit; what an entry can't hold (a score of 7.3) is brought to its nearest."""
-    strengths = profile.details.get("strengths")
-    lines = strengths if isinstance(strengths, list) else [strengths] if isinstance(strengths, str) else []
     return CritiqueEntry.model_validate(
         {
             "dimensions": {
@@ -149,10 +153,22 @@ def entry_from_profile(profile: DimensionalProfile) -> CritiqueEntry:
                 }
                 for name in DIMENSIONS
             },
-            "strengths": "\n".join(str(line) for line in lines)[:MAX_NOTES_CHARACTERS],
+            "strengths": "\n".join(profile.strengths)[:MAX_NOTES_CHARACTERS],
+            "priority_improvements": "\n".join(profile.priority_improvements)[:MAX_NOTES_CHARACTERS],
             "notes": str(profile.details.get("advisor_notes") or "")[:MAX_NOTES_CHARACTERS],
         }
     )
+
+
+def untypable_details(profile: DimensionalProfile, entry: CritiqueEntry) -> dict[str, Any]:
+    """What a stored critique says that no field of an entry holds, without boxes of recommendations that changed."""
+    kept = {name: entry[name].recommendation.strip() == text for name, text in profile.recommendations.items()}
+    regions = {name: boxes for name, boxes in profile.regions.items() if kept.get(name)}
+    description = profile.details.get("image_description")
+    return {
+        **({"image_description": description} if description else {}),
+        **({REGIONS: regions_as_lists(regions)} if regions else {}),
+    }
 
 
 def _nearest_score(value: Any) -> float | None:
@@ -170,11 +186,11 @@ def parse_entry(values: Any) -> CritiqueEntry:
         BadInput: naming every value that is wrong.
     """
     if isinstance(values, Mapping) and "dimensional_analysis" in values:
-        strengths = values.get("strengths", "")
-        known = {"dimensional_analysis", "overall_grade", "advisor_notes", "strengths"}
+        lists = {name: values.get(name, "") for name in LIST_DETAILS}
+        known = {"dimensional_analysis", "overall_grade", "advisor_notes", *LIST_DETAILS}
         values = {
-            "dimensions": values["dimensional_analysis"],
-            "strengths": "\n".join(map(str, strengths)) if isinstance(strengths, list) else strengths,
+            "dimensions": _without_regions(values["dimensional_analysis"]),
+            **{name: "\n".join(map(str, each)) if isinstance(each, list) else each for name, each in lists.items()},
             "notes": values.get("advisor_notes", ""),
             **{name: value for name, value in values.items() if name not in known},
         }
@@ -185,5 +201,15 @@ def parse_entry(values: Any) -> CritiqueEntry:
         raise BadInput(
             f"The critique can't be read: {wrong}.",
             'Give {"dimensions": {"composition": {"score": 7.5, "comment": "...", "recommendation": "..."}, ...}, '
-            '"strengths": "...", "notes": "..."}.',
+            '"strengths": "...", "priority_improvements": "...", "notes": "..."}.',
         ) from None
+
+
+def _without_regions(dimensions: Any) -> Any:
+    """An answer's dimensions without their regions, which can't be typed."""
+    if not isinstance(dimensions, Mapping):
+        return dimensions
+    return {
+        name: {part: value for part, value in entry.items() if part != REGIONS} if isinstance(entry, Mapping) else entry
+        for name, entry in dimensions.items()
+    }

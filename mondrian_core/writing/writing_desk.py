@@ -24,7 +24,7 @@ from mondrian_core.writing.anchoring import (
     base_scores_of_profiles,
     measure_anchoring,
 )
-from mondrian_core.writing.critique_entry import CritiqueEntry, entry_from_profile
+from mondrian_core.writing.critique_entry import CritiqueEntry, entry_from_profile, untypable_details
 from mondrian_core.writing.photograph_looks import PhotographVectors, photograph_vectors
 from mondrian_core.writing.similar_photographs import SimilarPhotographs, similar_photographs
 from mondrian_core.writing.sufficient_critiques import CritiqueSufficiency, sufficiency
@@ -268,6 +268,8 @@ class WritingDesk:
             if before.draft:
                 how[DRAFT] = dict(before.draft)
             path = before.image_path
+            if (saved := self.critiqued.get(sha256)) is not None:
+                how = untypable_details(saved, entry) | how
             profile = entry.as_profile(written_critique_id(self.advisor, sha256), self.advisor, path, how)
             self.store.save_profile(profile)
         self._forget()

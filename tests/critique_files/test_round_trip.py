@@ -21,6 +21,8 @@ texts = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=40),
 ).filter(lambda text: bool(text.strip()))
 values = st.recursive(st.none() | st.booleans() | st.integers(-(2**40), 2**40) | texts, lambda inner: st.lists(inner))
+spans = st.tuples(st.floats(0, 1), st.floats(0, 1)).filter(lambda pair: pair[0] != pair[1]).map(sorted)
+boxes = st.tuples(spans, spans).map(lambda sides: [sides[0][0], sides[1][0], sides[0][1], sides[1][1]])
 details = st.fixed_dictionaries(
     {},
     optional={
@@ -28,6 +30,7 @@ details = st.fixed_dictionaries(
         "image_description": texts,
         "strengths": st.lists(texts, max_size=3) | values,
         "priority_improvements": st.lists(texts, max_size=3),
+        "regions": st.dictionaries(st.sampled_from(DIMENSIONS), st.lists(boxes, min_size=1, max_size=3)) | values,
         "written_with": values,
     },
 )

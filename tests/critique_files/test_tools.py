@@ -230,7 +230,7 @@ def test_an_older_analysis_keeps_everything_that_it_says(workspace: Workspace) -
     assert saved.recommendations == {name: f"Try {name}." for name in DIMENSIONS} and saved.overall_grade == "7.2"
     assert saved.details == {
         "mood": "solemn",
-        "dimensional_analysis": {"composition": {"regions": [[0, 0, 0.5, 0.5]]}},
+        "regions": {"composition": [[0, 0, 0.5, 0.5]]},
         "image_description": "A church at night.",
         "advisor_notes": "f/8",
         "strengths": ["Light", "Line"],

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondrian_core.data.augmentation.image_variants import mirrored_text
+from mondrian_core.data.augmentation.critique_variants import mirrored_text
 from mondrian_core.data.augmentation.paraphrase_rules import paraphrase_comments
 from mondrian_core.data.dataset import builder as module
 from mondrian_core.data.dataset.builder import BuildLimits, build_dataset

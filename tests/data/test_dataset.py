@@ -24,7 +24,15 @@ from mondrian_core.errors import BadInput, DiskFull, NothingToDo
 from mondrian_core.events import StageEvent, ignore_events
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import DIMENSIONS, Critique, grade_from_scores, round_score, training_target
+from mondrian_core.rubric import (
+    DIMENSIONS,
+    AnswerForm,
+    Critique,
+    grade_from_scores,
+    make_critique,
+    round_score,
+    training_target,
+)
 from tests.data.stand_in import VOICE, jpeg, profile, workspace_of
 
 RECIPE = DataRecipe()
@@ -147,8 +155,8 @@ def test_build_opens_each_photograph_once_and_renders_each_answer_once(
             decoded.append(image.size)
         return load(image)
 
-    def counted_target(critique: Critique) -> str:
-        rendered.append(training_target(critique))
+    def counted_target(critique: Critique, form: AnswerForm) -> str:
+        rendered.append(training_target(critique, form))
         return rendered[-1]
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", counted_load)
@@ -218,14 +226,14 @@ def test_dataset_digest_is_stable_across_releases(monkeypatch: pytest.MonkeyPatc
     from mondrian_core.data.dataset.builder import dataset_digest
     from mondrian_core.data.dataset.examples import DatasetExample
 
+    critique = make_critique(dict.fromkeys(DIMENSIONS, 7.0), dict.fromkeys(DIMENSIONS, "Level."))
     example = DatasetExample(
         photo_id="ab" * 32,
         record="profile:p",
         variant=ORIGINAL,
         jpeg=b"",
-        comments=dict.fromkeys(DIMENSIONS, "Level."),
-        scores=dict.fromkeys(DIMENSIONS, 7.0),
-        answer=examples.answer_text(dict.fromkeys(DIMENSIONS, 7.0), dict.fromkeys(DIMENSIONS, "Level.")),
+        critique=critique,
+        answer=examples.answer_text(critique, AnswerForm.COMMENTS),
         split="train",
     )
     monkeypatch.setattr(module, "prompt_digest", lambda voice: "prompt")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mondrian_core.data.augmentation.critique_variants import mirrored_text, variant_critique, variant_regions
 from mondrian_core.data.augmentation.image_variants import (
     MIN_CROP_SHARE,
     ORIGINAL,
     Crop,
     Exposure,
+    ImageOperation,
     ImageVariant,
     Mirror,
     Rotate,
@@ -20,13 +24,11 @@ from mondrian_core.data.augmentation.image_variants import (
     forbidden_operations,
     inscribed_share,
     is_operation_allowed,
-    mirrored_text,
     plan_variants,
-    variant_comments,
 )
 from mondrian_core.images import MAX_ASPECT
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.rubric import DIMENSIONS, Assessment, Critique, Region, make_critique
 from tests.data.stand_in import picture
 
 PLAIN = dict.fromkeys(DIMENSIONS, "A quiet lake under clouds.")
@@ -133,10 +135,87 @@ def test_mirroring_text_twice_restores_it(words: list[str]) -> None:
 
 
 def test_only_mirrored_variants_change_the_text() -> None:
-    spoken = dict.fromkeys(DIMENSIONS, "On the left.")
-    assert variant_comments(ImageVariant((Exposure(0.2),)), spoken) == spoken
-    assert variant_comments(ImageVariant((Mirror(), Exposure(0.2))), spoken)["lighting"] == "On the right."
-    assert variant_comments(ImageVariant((Mirror(), Mirror())), spoken) == spoken
+    spoken = make_critique(dict.fromkeys(DIMENSIONS, 7), dict.fromkeys(DIMENSIONS, "On the left."))
+    mirrored = variant_critique(ImageVariant((Mirror(), Exposure(0.2))), spoken, (300, 200))
+    assert variant_critique(ImageVariant((Exposure(0.2),)), spoken, (300, 200)) == spoken
+    assert {each.comment for each in mirrored.assessments.values()} == {"On the right."}
+    assert variant_critique(ImageVariant((Mirror(), Mirror())), spoken, (300, 200)) == spoken
+
+
+# --- advice -----------------------------------------------------------------------------------------------------------
+
+
+def advising(recommendation: str = "Wait.", regions: tuple[Region, ...] = (), strengths: str = "Calm.") -> Critique:
+    plain = make_critique(dict.fromkeys(DIMENSIONS, 7), PLAIN)
+    advised = Assessment(7, PLAIN["lighting"], recommendation, regions)
+    return replace(
+        plain,
+        assessments={**plain.assessments, "lighting": advised},
+        strengths=(strengths, "The lake lies still."),
+        priority_improvements=("Look to the left.",),
+    )
+
+
+def test_mirrored_advice_swaps_sides_and_flips_boxes() -> None:
+    changed = variant_critique(
+        ImageVariant((Mirror(),)), advising("Step right.", ((0.1, 0.2, 0.4, 0.9),), "A path on the left."), (300, 200)
+    )
+    assert changed.assessments["lighting"].recommendation == "Step left."
+    assert list(changed.assessments["lighting"].regions[0]) == pytest.approx([0.6, 0.2, 0.9, 0.9])
+    assert changed.strengths[0] == "A path on the right." and changed.priority_improvements == ("Look to the right.",)
+
+
+@pytest.mark.parametrize(
+    ("operation", "text"),
+    [
+        (Exposure(0.2), "Burn in the sky."),
+        (Exposure(0.2), "Expose for the rock."),
+        (Exposure(0.2), "Brighten the face."),
+        (Exposure(0.2), "Hold back the highlights."),
+        (Crop(0.98, 0.5, 0.5), "Step back two paces."),
+        (Crop(0.98, 0.5, 0.5), "Crop the empty sky."),
+        (Mirror(), "Wait until the sign is gone."),
+        (Mirror(), "Geh nach links und warte."),
+        (Rotate(1.0), "Keep the horizon level."),
+    ],
+)
+def test_advice_that_a_variant_makes_untrue_leaves_its_row(operation: ImageOperation, text: str) -> None:
+    """The variant is still made: advice is optional, unlike a comment."""
+    box = ((0.4, 0.4, 0.6, 0.6),)
+    variant = ImageVariant((operation,))
+    changed = variant_critique(variant, advising(text, box, strengths=text), (300, 200))
+    assert changed.assessments["lighting"] == Assessment(7, PLAIN["lighting"])
+    assert changed.strengths == (), "a list with an item missing would teach an untrue end"
+    assert changed.priority_improvements
+    kept = variant_critique(variant, advising("Wait for rain.", box), (300, 200)).assessments["lighting"]
+    assert kept.recommendation == "Wait for rain." and len(kept.regions) == 1
+
+
+@pytest.mark.parametrize("operation", [Mirror(), Exposure(0.1), Crop(0.93, 0.2, 0.9), Rotate(3.0), Rotate(-4.0)])
+def test_boxes_move_with_the_pixels(operation: ImageOperation) -> None:
+    """A white patch is where its box says, in the picture that the operation makes."""
+    pixels = np.full((240, 360, 3), 60, dtype=np.uint8)
+    pixels[72:144, 90:180] = 220
+    box = (90 / 360, 72 / 240, 180 / 360, 144 / 240)
+    variant = ImageVariant((operation,))
+    made = apply_variant(variant, Image.fromarray(pixels))
+    assert made is not None
+    (moved,) = variant_regions(variant, (box,), (360, 240))
+    rows, columns = np.nonzero(np.asarray(made.convert("L")) > 140)
+    seen = (
+        columns.min() / made.width,
+        rows.min() / made.height,
+        (columns.max() + 1) / made.width,
+        (rows.max() + 1) / made.height,
+    )
+    assert moved == pytest.approx(seen, abs=0.015)
+
+
+def test_boxes_are_left_out_together_when_one_is_cut_away() -> None:
+    edge, center = (0.0, 0.0, 0.02, 0.02), (0.4, 0.4, 0.6, 0.6)
+    crop = ImageVariant((Crop(0.95, 1.0, 1.0),))
+    assert len(variant_regions(crop, (center,), (300, 200))) == 1
+    assert variant_regions(crop, (center, edge), (300, 200)) == ()
 
 
 # --- pixels -----------------------------------------------------------------------------------------------------------

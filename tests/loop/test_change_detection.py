@@ -86,6 +86,14 @@ def change_a_comment(context: StageContext) -> StageContext:
     return context
 
 
+def change_a_recommendation(context: StageContext) -> StageContext:
+    with sqlite3.connect(context.root / "mondrian.db") as database:
+        database.execute("UPDATE dimensional_profiles SET lighting_recommendation = 'Wait for dusk.' WHERE rowid = 1")
+    database.close()
+    stages.link_stage(context)
+    return context
+
+
 def change_the_prompt(context: StageContext) -> StageContext:
     with sqlite3.connect(context.root / "mondrian.db") as database:
         database.execute("UPDATE advisors SET prompt = 'You are strict.'")
@@ -112,6 +120,7 @@ def without_the_version(context: StageContext) -> StageContext:
     "change",
     [
         change_a_comment,
+        change_a_recommendation,
         change_the_prompt,
         other_base,
         without_the_version,
@@ -119,7 +128,7 @@ def without_the_version(context: StageContext) -> StageContext:
         lambda context: replace(context, recipe=recipe_from_values({"train": {"rank": 4}})),
         lambda context: replace(context, adapters=f"{context.adapters}-other"),
     ],
-    ids=["comment", "prompt", "base", "version gone", "seed", "recipe", "registry"],
+    ids=["comment", "recommendation", "prompt", "base", "version gone", "seed", "recipe", "registry"],
 )
 def test_what_decides_the_result_counts_as_new(done: StageContext, change: object) -> None:
     require_changed_inputs(change(done))  # type: ignore[operator]

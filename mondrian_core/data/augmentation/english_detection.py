@@ -71,6 +71,15 @@ def is_english(comments: Iterable[str]) -> bool:
     return all(_shows_english(comment) for comment in comments)
 
 
+def shows_another_language(text: str) -> bool:
+    """True for a text that shows it isn't English; a text of a few words may show neither."""
+    words = [word.lower() for word in _WORD.findall(text)]
+    if not all(_LATIN.fullmatch(word) for word in words) or any(word in _SIDES for word in words):
+        return True
+    foreign = sum(word in _FOREIGN for word in words)
+    return foreign > 0 and foreign >= sum(word in _ENGLISH for word in words)
+
+
 def _shows_english(comment: str) -> bool:
     words = [word.lower().replace("\u2019", "'") for word in _WORD.findall(comment)]
     if not words:

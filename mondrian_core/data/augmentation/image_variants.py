@@ -19,7 +19,7 @@ from typing import Any, assert_never
 import numpy as np
 from PIL import Image
 
-from mondrian_core.data.augmentation.english_detection import is_english
+from mondrian_core.data.augmentation.english_detection import is_english, shows_another_language
 from mondrian_core.images import is_too_narrow
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import DIMENSIONS
@@ -58,6 +58,12 @@ class Crop:
     share: float
     x: float
     y: float
+
+    @property
+    def region(self) -> tuple[float, float, float, float]:
+        """The part that is kept, as fractions of the photograph (left, top, right, bottom)."""
+        left, top = (1 - self.share) * self.x, (1 - self.share) * self.y
+        return left, top, left + self.share, top + self.share
 
     @property
     def kept_dimensions(self) -> tuple[str, ...]:
@@ -152,6 +158,29 @@ _MENTION_PATTERNS: Mapping[type, re.Pattern[str]] = {
 }
 
 
+# What advice says besides: what to do about light, or where to stand for another frame.
+_ADVICE_PATTERNS: Mapping[type, re.Pattern[str]] = {
+    Exposure: re.compile(
+        r"\b((bright|dark|light)en\w*|(bright|dark|light)er|dodg(e|es|ed|ing)|burn(s|ing)?|exposes?)\b", re.IGNORECASE
+    ),
+    Crop: re.compile(
+        r"\b(closer|tighter|wider|zoom\w*|trim\w*|step(s|ped|ping)? (back|in|forward)|"
+        r"more (room|space|sky|foreground))\b",
+        re.IGNORECASE,
+    ),
+}
+
+
+def advice_objection(operation: type, text: str) -> str | None:
+    """Why an operation would make a recommendation, strength or priority untrue; None when it would not."""
+    patterns = [table[operation] for table in (_MENTION_PATTERNS, _ADVICE_PATTERNS) if operation in table]
+    if any(pattern.search(text) for pattern in patterns):
+        return "it mentions what that changes"
+    if operation is Mirror and shows_another_language(text):
+        return "it is not English"
+    return None
+
+
 def is_operation_allowed(operation: ImageOperation, comments: Mapping[str, str]) -> bool:
     """False when a comment mentions what the operation changes, or can't be changed with the picture."""
     return operation_objection(type(operation), comments) is None
@@ -241,7 +270,7 @@ def apply_variant(variant: ImageVariant, image: Image.Image) -> Image.Image | No
                 image = image.crop(_box(operation, image.size))
             case Rotate(degrees):
                 turned = image.rotate(degrees, Image.Resampling.BICUBIC)
-                image = turned.crop(_box(Crop(inscribed_share(image.size, degrees), 0.5, 0.5), image.size, math.floor))
+                image = turned.crop(_box(inscribed_crop(image.size, degrees), image.size, math.floor))
             case _:
                 assert_never(operation)
     return None if is_too_narrow(image.size) else image
@@ -269,61 +298,12 @@ def inscribed_share(size: tuple[int, int], degrees: float) -> float:
     return min(width / (width * cosine + height * sine), height / (width * sine + height * cosine))
 
 
+def inscribed_crop(size: tuple[int, int], degrees: float) -> Crop:
+    """The part of a rotated picture that is kept."""
+    return Crop(inscribed_share(size, degrees), 0.5, 0.5)
+
+
 def _box(crop: Crop, size: tuple[int, int], whole: Callable[[float], int] = round) -> tuple[int, int, int, int]:
     width, height = (max(1, whole(side * crop.share)) for side in size)
     left, top = round((size[0] - width) * crop.x), round((size[1] - height) * crop.y)
     return left, top, left + width, top + height
-
-
-# --- applying to text -------------------------------------------------------------------------------------------------
-
-_SWAPS = {
-    "left": "right",
-    "leftmost": "rightmost",
-    "leftward": "rightward",
-    "leftwards": "rightwards",
-    "lefthand": "righthand",
-    "clockwise": "counterclockwise",
-    "counterclockwise": "clockwise",
-    "anticlockwise": "clockwise",
-    "counter-clockwise": "clockwise",
-    "anti-clockwise": "clockwise",
-}
-_SWAPS |= {right: left for left, right in _SWAPS.items() if left.startswith("left")}
-_DIRECTION = re.compile(
-    r"\b(" + "|".join(sorted(map(re.escape, _SWAPS), key=len, reverse=True)) + r")\b", re.IGNORECASE
-)
-# "right" and "left" that don't name a side: "just right", "the right moment", "left out", "nothing is left".
-_RIGHT_MEANING_CORRECT = re.compile(
-    r"\b(?:(?:just|exactly|quite|all|feels?|looks?|seems?|gets?|got|not) right"
-    r"(?!\s+(?:side|of|hand|edge|third|corner))|"
-    r"right (?:moment|time|away|now|amount|place|through|into|at|choice|balance|down|up|exposure)|"
-    r"(?:is|are|was|were|has|have|nothing|little|much|what(?:'s)?|been) left(?!\s+(?:of|side|hand|third|edge))|"
-    r"left (?:out|over|behind|alone|unresolved|wanting|to (?:the )?(?:viewer|imagination)|with|"
-    r"in (?:shadow|darkness)))\b",
-    re.IGNORECASE,
-)
-
-
-def mirrored_text(text: str) -> str:
-    """The comment for the mirrored photograph: left and right (and clockwise) swapped, case kept."""
-    fixed = [match.span() for match in _RIGHT_MEANING_CORRECT.finditer(text)]
-
-    def swap(match: re.Match[str]) -> str:
-        if any(start <= match.start() < end for start, end in fixed):
-            return match.group()
-        return _cased_like(match.group(), _SWAPS[match.group().lower()])
-
-    return _DIRECTION.sub(swap, text)
-
-
-def _cased_like(model: str, word: str) -> str:
-    if model.isupper():
-        return word.upper()
-    return word.capitalize() if model[0].isupper() else word
-
-
-def variant_comments(variant: ImageVariant, comments: Mapping[str, str]) -> dict[str, str]:
-    """The comments that belong to a variant."""
-    flipped = sum(isinstance(operation, Mirror) for operation in variant.operations) % 2 == 1
-    return {name: mirrored_text(comment) if flipped else comment for name, comment in comments.items()}

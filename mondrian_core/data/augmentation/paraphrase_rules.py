@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from mondrian_core.near_duplicates import MIN_SHARED_WORDS, shared_word_fraction, word_counts
-from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.rubric import DIMENSIONS, Critique
 
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+(?:\.\d+)?", re.IGNORECASE)
 
@@ -54,6 +55,8 @@ _GENERAL_SYNONYMS = {
     "shows": "reveals",
     "whole": "entire",
 }
+# "Photograph it at dusk": in advice these words are also verbs of another meaning.
+_ADVICE_SYNONYMS = {word: other for word, other in _GENERAL_SYNONYMS.items() if word not in ("photograph", "shows")}
 _SYNONYMS: Mapping[str, Mapping[str, str]] = {
     "composition": {"placement": "position", "arrangement": "layout", "shapes": "forms"},
     "lighting": {"tones": "values", "afternoon": "late-day"},
@@ -82,15 +85,40 @@ _REFERS_BACK = re.compile(
 def paraphrase_comments(comments: Mapping[str, str], seed: int) -> dict[str, str] | None:
     """The comments in other words; None when no rule applies. The same seed gives the same words."""
     rng = np.random.default_rng(seed)
-    varied = {name: _varied(name, comments[name], rng) for name in DIMENSIONS}
+    varied = {name: _varied(synonyms(name), comments[name], rng) for name in DIMENSIONS}
     return varied if varied != dict(comments) else None
 
 
-def _varied(dimension: str, comment: str, rng: np.random.Generator) -> str:
+def paraphrase_critique(critique: Critique, seed: int) -> Critique | None:
+    """The critique in other words; None when no rule applies. The same seed gives the same words.
+
+    Advice that is given twice, as a recommendation and as a priority, stays the same sentence.
+    """
+    written = {name: critique.assessments[name].comment for name in DIMENSIONS}
+    comments = paraphrase_comments(written, seed) or written
+    rng = np.random.default_rng((seed, 1))
+    advice: dict[str, str] = {}
+    for text in (*critique.recommendations.values(), *critique.strengths, *critique.priority_improvements):
+        if text not in advice:
+            advice[text] = _varied(_ADVICE_SYNONYMS, text, rng)
+    assessments = {
+        name: replace(each, comment=comments[name], recommendation=advice.get(each.recommendation or ""))
+        for name, each in critique.assessments.items()
+    }
+    varied = replace(
+        critique,
+        assessments=assessments,
+        strengths=tuple(advice[text] for text in critique.strengths),
+        priority_improvements=tuple(advice[text] for text in critique.priority_improvements),
+    )
+    return varied if varied != critique else None
+
+
+def _varied(pairs: Mapping[str, str], comment: str, rng: np.random.Generator) -> str:
     candidate = comment
     if rng.random() < 0.6:
         candidate = swapped_clauses(candidate)
-    candidate = _with_synonyms(candidate, synonyms(dimension), rng)
+    candidate = _with_synonyms(candidate, pairs, rng)
     return comment if paraphrase_problems(comment, candidate) else candidate
 
 

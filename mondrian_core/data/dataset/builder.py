@@ -25,6 +25,13 @@ from PIL import Image
 
 from mondrian_core.data.dataset.examples import DatasetExample, answer_text, augmented_examples, original_example
 from mondrian_core.data.dataset.manifest import FORMAT, DatasetContent, manifest_content
+from mondrian_core.data.dataset.taught_critique import (
+    ShortenedRecord,
+    choose_answer_form,
+    shortened_summary,
+    shorter_critiques,
+    taught_critique,
+)
 from mondrian_core.data.dataset.token_budget import (
     OverlongRecord,
     TokenBudget,
@@ -43,7 +50,7 @@ from mondrian_core.images import LONG_SIDE, downscale_to_fit, open_photograph
 from mondrian_core.near_duplicates import PhotographFingerprint, critique_fingerprint, photograph_fingerprint
 from mondrian_core.prompts import AdvisorPrompt, prompt_digest, training_messages
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.rubric import DIMENSIONS, AnswerForm, Critique
 
 __all__ = ["BuildLimits", "build_dataset", "dataset_digest"]
 
@@ -88,6 +95,7 @@ class _PreparedPhotographs:
     photographs: list[_PreparedPhotograph]
     damaged: list[dict[str, str]]
     overlong: list[OverlongRecord]
+    shortened: list[ShortenedRecord]
 
     def fingerprints(self, *, drafted: bool) -> list[PhotographFingerprint]:
         """Those of drafts, or of everything else."""
@@ -118,6 +126,7 @@ def build_dataset(
         SplitContaminationError: when something held out is known from training or from the index.
         DiskFull: when no space is left; no partial dataset remains.
     """
+    advisor_prompt = replace(advisor_prompt, form=choose_answer_form(recipe.answer_form, manifest.used))
     prepared = _PhotographPreparation(advisor_prompt, recipe, limits.token_budget, workspace, listen).prepare_all(
         manifest.used
     )
@@ -145,6 +154,7 @@ def build_dataset(
             drafts=drafts,
             damaged=prepared.damaged,
             overlong=prepared.overlong,
+            shortened=prepared.shortened,
             indexed=len(limits.index),
             retrievable=retrievable,
         )
@@ -172,6 +182,8 @@ def dataset_digest(examples: Sequence[DatasetExample], advisor_prompt: AdvisorPr
         for row in examples
     ]
     content = {"format": FORMAT, "long_side": LONG_SIDE, "prompt": prompt_digest(advisor_prompt), "rows": rows}
+    if advisor_prompt.form is not AnswerForm.COMMENTS:
+        content["form"] = advisor_prompt.form.value
     if together := {photo_id: group for photo_id, group in groups.items() if photo_id != group}:
         content["groups"] = together
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -197,10 +209,10 @@ class _PhotographPreparation:
         Raises:
             BadInput: when a photograph changed after it was linked.
         """
-        prepared = _PreparedPhotographs([], [], [])
+        prepared = _PreparedPhotographs([], [], [], [])
         for done, record in enumerate(sorted(records, key=lambda each: each.sha256), 1):
             try:
-                outcome = self._prepare(record)
+                outcome = self._prepare(record, prepared.shortened)
             except BadPhotograph as error:
                 reason = f"{error.reason}_photograph"
                 prepared.damaged.append({"record": record.record, "reason": reason, "detail": error.problem})
@@ -213,31 +225,43 @@ class _PhotographPreparation:
             self._listen(StageProgressed("dataset", done, len(records), record.photograph))
         if prepared.overlong:
             self._listen(StageNotice("dataset", overlong_summary(prepared.overlong)))
+        if prepared.shortened:
+            self._listen(StageNotice("dataset", shortened_summary(prepared.shortened)))
         return prepared
 
-    def _prepare(self, record: LinkedRecord) -> _PreparedPhotograph | OverlongRecord:
+    def _prepare(self, record: LinkedRecord, shortened: list[ShortenedRecord]) -> _PreparedPhotograph | OverlongRecord:
         photograph = open_photograph(self._workspace / record.photograph)
         if photograph.sha256 != record.sha256:
             raise BadInput(f"{record.photograph} changed after it was linked.", "Link again, then build the dataset.")
         image = downscale_to_fit(photograph.image)
-        answer = answer_text(record.scores, record.comments)
-        if problem := self._length_problem(image, record.comments, answer):
+        form = self._prompt.form
+        critique, lost = taught_critique(record.critique, form)
+        answer = answer_text(critique, form)
+        problem = self._length_problem(image, critique, answer)
+        for shorter, part in shorter_critiques(critique):
+            if not problem:
+                break
+            critique, answer, lost = shorter, answer_text(shorter, form), (*lost, f"{part.value} ({problem})")
+            problem = self._length_problem(image, critique, answer)
+        if problem:
             return OverlongRecord(record.record, problem)
+        if lost:
+            shortened.append(ShortenedRecord(record.record, "; ".join(lost)))
         fingerprint = photograph_fingerprint(
             record.sha256, photograph.image, critique_fingerprint(record.scores, record.comments)
         )
-        original = original_example(record, image, answer)
+        original = original_example(record, critique, image, answer, form)
         augmented: list[DatasetExample] = []
         if record.origin != SYNTHETIC:  # a draft has one row, so that their share is the same in rows and in weight
             augmented = augmented_examples(original, image, self._recipe, self._fits)
         return _PreparedPhotograph(record, fingerprint, (original, *augmented))
 
-    def _fits(self, image: Image.Image, comments: Mapping[str, str], answer: str) -> bool:
-        return not self._length_problem(image, comments, answer)
+    def _fits(self, image: Image.Image, critique: Critique, answer: str) -> bool:
+        return not self._length_problem(image, critique, answer)
 
-    def _length_problem(self, image: Image.Image, comments: Mapping[str, str], answer: str) -> str:
+    def _length_problem(self, image: Image.Image, critique: Critique, answer: str) -> str:
         """Why a row is too long; empty when it fits."""
-        problem = comment_length_problem(comments)
+        problem = comment_length_problem({name: critique.assessments[name].comment for name in DIMENSIONS})
         if problem or self._budget is None:
             return problem
         return self._budget.problem(training_messages(self._prompt, answer), image, answer)

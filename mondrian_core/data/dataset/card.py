@@ -30,6 +30,10 @@ def dataset_card(facts: Mapping[str, Any]) -> str:
         "scores; the taught answer has whole scores. `held_out_variants/` holds the variants that held-out photographs "
         "would have in training.",
         "",
+        "## Answers",
+        "",
+        *_answer_form(facts),
+        "",
         "## Scores",
         "",
         "Number of photographs with each score from 0 to 10.",
@@ -64,6 +68,23 @@ def _bars(counts: list[int]) -> str:
     mean = sum(score * count for score, count in enumerate(counts)) / max(1, total)
     drawn = "".join(_BARS[-(-count * (len(_BARS) - 1) // most)] for count in counts)
     return f"`{drawn}` mean {mean:.1f}"
+
+
+def _answer_form(facts: Mapping[str, Any]) -> list[str]:
+    total = sum(facts["photographs"].values())
+    if facts.get("answer_form", "comments") == "comments":
+        return ["Form `comments`: a score and a comment for each dimension, and the overall grade."]
+    lines = [
+        "Form `advice`: also recommendations with regions, strengths and priority improvements, where the critique has "
+        "them. What it lacks is left out, and carries no loss.",
+        "",
+        "| part | critiques that hold it |",
+        "|---|---:|",
+        *(f"| {part} | {count} of {total} ({count / max(1, total):.0%}) |" for part, count in facts["parts"].items()),
+    ]
+    if facts["shortened"]:
+        lines += ["", f"{len(facts['shortened'])} critiques are taught without some of their advice (`shortened`)."]
+    return lines
 
 
 def _origin(facts: Mapping[str, Any]) -> list[str]:

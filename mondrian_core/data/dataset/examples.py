@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from PIL import Image
 
 from mondrian_core.data.augmentation import image_variants
-from mondrian_core.data.augmentation.paraphrase_rules import paraphrase_comments
+from mondrian_core.data.augmentation.critique_variants import variant_critique
+from mondrian_core.data.augmentation.paraphrase_rules import paraphrase_critique
+from mondrian_core.data.dataset.taught_critique import answer_in_form, critique_texts, overlong_texts
 from mondrian_core.data.linking.link_manifest import HUMAN, LinkedRecord
 from mondrian_core.images import jpeg_bytes
 from mondrian_core.near_duplicates import CritiqueFingerprint, critique_fingerprint
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import make_critique, overlong_comments, training_target
+from mondrian_core.rubric import DIMENSIONS, AnswerForm, Critique, training_target
 
 ATTEMPTS_PER_PARAPHRASE = 4
 
@@ -27,9 +29,10 @@ class DatasetExample:
         record: the linked record that the critique comes from.
         variant: what was done to the picture.
         jpeg: the picture, encoded.
-        comments: by dimension, changed with the picture where it needs that.
-        scores: the advisor's own (0-10, fractions kept).
+        critique: what the row teaches, changed with the picture where it needs that; with the advisor's own scores
+            (0-10, fractions kept).
         answer: the taught answer: whole scores, and the grade that belongs to them.
+        form: of the answer.
         split: where the row belongs; empty until the photographs are split.
         weight: of the row in the loss; the weights of one photograph sum to 1.
         paraphrase: 0 for the advisor's own words, else the number of the paraphrase.
@@ -42,9 +45,9 @@ class DatasetExample:
     record: str
     variant: image_variants.ImageVariant
     jpeg: bytes
-    comments: Mapping[str, str]
-    scores: Mapping[str, float]
+    critique: Critique
     answer: str
+    form: AnswerForm = AnswerForm.COMMENTS
     split: str = ""
     weight: float = 1.0
     paraphrase: int = 0
@@ -58,38 +61,52 @@ class DatasetExample:
         return f"{self.variant.name}~{self.paraphrase}" if self.paraphrase else self.variant.name
 
     @property
+    def scores(self) -> dict[str, float]:
+        """The advisor's own scores (0-10) by dimension."""
+        return self.critique.scores
+
+    @property
+    def comments(self) -> dict[str, str]:
+        """The comments by dimension."""
+        return {name: self.critique.assessments[name].comment for name in DIMENSIONS}
+
+    @property
     def critique_fingerprint(self) -> CritiqueFingerprint:
         """What the row teaches, for the contamination check."""
         return critique_fingerprint(self.scores, self.comments)
 
 
-RowFilter = Callable[[Image.Image, Mapping[str, str], str], bool]  # picture, comments, answer -> whether the row fits
+RowFilter = Callable[[Image.Image, Critique, str], bool]  # picture, critique, answer -> whether the row fits
 
 
-def answer_text(scores: Mapping[str, float], comments: Mapping[str, str]) -> str:
+def answer_text(critique: Critique, form: AnswerForm) -> str:
     """The taught answer to a photograph: canonical JSON with whole scores."""
-    return training_target(make_critique(scores, comments))
+    return training_target(critique, form)
 
 
-def original_example(record: LinkedRecord, image: Image.Image, answer: str) -> DatasetExample:
+def original_example(
+    record: LinkedRecord, critique: Critique, image: Image.Image, answer: str, form: AnswerForm
+) -> DatasetExample:
     """The row of the photograph itself.
 
     Args:
         record: the linked critique.
+        critique: what is taught of it.
         image: the photograph, 8-bit RGB, downscaled as it is stored.
-        answer: `answer_text` of the critique.
+        answer: `answer_text` of `critique`.
+        form: of the answer.
     """
     return DatasetExample(
         photo_id=record.sha256,
         record=record.record,
         variant=image_variants.ORIGINAL,
         jpeg=jpeg_bytes(image),
-        comments=record.comments,
-        scores=record.scores,
+        critique=critique,
         answer=answer,
+        form=form,
         origin=record.origin,
         photograph=record.photograph,
-        corrected_critique=record.corrects or "",
+        corrected_critique=answer_in_form(record.corrects, form) if record.corrects else "",
     )
 
 
@@ -108,7 +125,7 @@ def augmented_examples(
     """
     return [
         *_image_variants(original, image, recipe, fits),
-        *(each for each in _paraphrases(original, recipe) if fits(image, each.comments, each.answer)),
+        *(each for each in _paraphrases(original, recipe) if fits(image, each.critique, each.answer)),
     ]
 
 
@@ -120,27 +137,30 @@ def _image_variants(
         picture = image_variants.apply_variant(variant, image)
         if picture is None:
             continue
-        changed = _with_comments(original, image_variants.variant_comments(variant, original.comments))
-        if fits(picture, changed.comments, changed.answer):
+        changed = _with_critique(original, variant_critique(variant, original.critique, image.size))
+        if fits(picture, changed.critique, changed.answer):
             examples.append(replace(changed, variant=variant, jpeg=jpeg_bytes(picture)))
     return examples
 
 
 def _paraphrases(original: DatasetExample, recipe: DataRecipe) -> list[DatasetExample]:
     """The photograph with its critique in other words, up to `recipe.variations` times, all different."""
-    examples = {tuple(original.comments.values()): original}
+    examples = {_words(original.critique): original}
     for attempt in range(ATTEMPTS_PER_PARAPHRASE * recipe.variations):
         if len(examples) > recipe.variations:
             break
         seed = image_variants.augmentation_seed(f"words {attempt} {original.photo_id}", recipe.seed)
-        comments = paraphrase_comments(original.comments, seed)
-        if comments and not overlong_comments(comments) and tuple(comments.values()) not in examples:
-            examples[tuple(comments.values())] = replace(_with_comments(original, comments), paraphrase=len(examples))
+        varied = paraphrase_critique(original.critique, seed)
+        if varied and not overlong_texts(varied) and _words(varied) not in examples:
+            examples[_words(varied)] = replace(_with_critique(original, varied), paraphrase=len(examples))
     return list(examples.values())[1:]
 
 
-def _with_comments(original: DatasetExample, comments: Mapping[str, str]) -> DatasetExample:
-    """The row with these comments and the answer that belongs to them; it corrects nothing."""
-    same = dict(comments) == dict(original.comments)
-    answer = original.answer if same else answer_text(original.scores, comments)
-    return replace(original, comments=comments, answer=answer, corrected_critique="")
+def _words(critique: Critique) -> tuple[str, ...]:
+    return tuple(critique_texts(critique))
+
+
+def _with_critique(original: DatasetExample, critique: Critique) -> DatasetExample:
+    """The row with this critique and the answer that belongs to it; it corrects nothing."""
+    answer = original.answer if critique == original.critique else answer_text(critique, original.form)
+    return replace(original, critique=critique, answer=answer, corrected_critique="")

@@ -60,7 +60,7 @@ def _chat(version: DatasetVersion, split: str, folder: Path) -> None:
 
     def line(row: dict[str, Any], image: str) -> dict[str, Any]:
         kept = ("messages", "scores", "loss_dimensions", "lineage", "weight")
-        return {**{name: row[name] for name in kept}, "images": [image]}
+        return {**{name: row[name] for name in kept}, "answer_form": version.answer_form.value, "images": [image]}
 
     _lines(version, split, folder, line)
 

@@ -20,6 +20,7 @@ from mondrian_core.data.splits.split import SPLITS, TRAIN
 from mondrian_core.dataset_types import DatasetRow, original_rows
 from mondrian_core.images import jpeg_bytes
 from mondrian_core.recipes import DataRecipe
+from mondrian_core.rubric import make_critique
 
 
 def all_photograph_rows(version: DatasetVersion) -> list[DatasetRow]:
@@ -64,13 +65,13 @@ def _variants_of_stored_picture(row: DatasetRow, recipe: DataRecipe) -> list[Dat
     build makes from the original.
     """
     image = row.image.convert("RGB")
+    comments = {name: each.comment for name, each in parse_critique_strict(row.answer).assessments.items()}
     original = DatasetExample(
         photo_id=row.photo_id,
         record="",
         variant=image_variants.ORIGINAL,
         jpeg=jpeg_bytes(image),
-        comments={name: each.comment for name, each in parse_critique_strict(row.answer).assessments.items()},
-        scores=row.scores,
+        critique=make_critique(row.scores, comments),
         answer=row.answer,
     )
     return [_row(row, example) for example in augmented_examples(original, image, recipe, lambda *_: True)]

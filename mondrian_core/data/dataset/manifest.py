@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from mondrian_core.data.dataset.examples import DatasetExample
+from mondrian_core.data.dataset.taught_critique import ShortenedRecord
 from mondrian_core.data.dataset.token_budget import OverlongRecord
 from mondrian_core.data.dataset.writer import HELD_OUT_VARIANTS
-from mondrian_core.data.linking.link_manifest import SYNTHETIC, LinkedRecord, LinkManifest
+from mondrian_core.data.linking.link_manifest import SYNTHETIC, AdvicePart, LinkedRecord, LinkManifest
 from mondrian_core.data.splits.draft_selection import DraftSelection
 from mondrian_core.data.splits.split import SPLITS, TEST
 from mondrian_core.prompts import AdvisorPrompt, prompt_digest
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, round_score
+from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Critique, round_score
 
 FORMAT = 2  # see `version`: changes whenever what is written, or how pictures are made, changes
 
@@ -34,6 +35,7 @@ class DatasetContent:
         drafts: which drafts joined.
         damaged: records whose photograph could not be decoded.
         overlong: records whose critique is too long.
+        shortened: records whose rows leave out some of their advice.
         indexed: photographs in the advisor's retrieval index.
         retrievable: photo ids of the index that an evaluation may look up.
     """
@@ -48,6 +50,7 @@ class DatasetContent:
     drafts: DraftSelection
     damaged: Sequence[Mapping[str, str]]
     overlong: Sequence[OverlongRecord]
+    shortened: Sequence[ShortenedRecord]
     indexed: int
     retrievable: Sequence[str]
 
@@ -59,6 +62,8 @@ def manifest_content(content: DatasetContent) -> dict[str, Any]:
         "format": FORMAT,
         "advisor": content.linked.advisor,
         "voice": {"name": content.advisor_prompt.name, "prompt_digest": prompt_digest(content.advisor_prompt)},
+        "answer_form": content.advisor_prompt.form.value,
+        "parts": _part_counts(content),
         "recipe": content.recipe.model_dump(mode="json"),
         "photographs": {split: sum(side == split for side in splits.values()) for split in SPLITS},
         "rows": {split: sum(row.split == split for row in examples) for split in SPLITS},
@@ -71,9 +76,24 @@ def manifest_content(content: DatasetContent) -> dict[str, Any]:
         },
         "damaged": list(content.damaged),
         "too_long": [{"record": each.record, "detail": each.detail} for each in content.overlong],
+        "shortened": [{"record": each.record, "detail": each.detail} for each in content.shortened],
         "drafts": {"used": len(content.drafts.used), "left_out": content.drafts.left_out},
         "retrieval": {"indexed": content.indexed, "for_evaluation": list(content.retrievable)},
     }
+
+
+def _part_counts(content: DatasetContent) -> dict[str, int]:
+    """How many photographs' critiques teach each part of an advising answer."""
+    taught: dict[str, Critique] = {}
+    for row in content.examples:
+        taught.setdefault(row.photo_id, row.critique)
+    counted = {
+        AdvicePart.RECOMMENDATIONS: lambda critique: critique.recommendations,
+        AdvicePart.REGIONS: lambda critique: any(each.regions for each in critique.assessments.values()),
+        AdvicePart.STRENGTHS: lambda critique: critique.strengths,
+        AdvicePart.PRIORITY_IMPROVEMENTS: lambda critique: critique.priority_improvements,
+    }
+    return {part.value: sum(bool(holds(each)) for each in taught.values()) for part, holds in counted.items()}
 
 
 def _members(content: DatasetContent) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.errors import BadInput
 from mondrian_core.files import file_sha256, read_json
 from mondrian_core.recipes import DataRecipe
+from mondrian_core.rubric import AnswerForm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,11 @@ class DatasetVersion:
     manifest: Mapping[str, Any] = field(repr=False, default_factory=dict)
     # Columns of the splits that were read, pictures as JPEG: a version never changes, so each split is read once.
     stored_columns: dict[str, list[dict[str, Any]]] = field(repr=False, compare=False, default_factory=dict)
+
+    @property
+    def answer_form(self) -> AnswerForm:
+        """The form of its answers; datasets of earlier releases have comments."""
+        return AnswerForm(self.manifest.get("answer_form", AnswerForm.COMMENTS))
 
     @property
     def evaluation_split(self) -> str:
@@ -99,7 +105,7 @@ class DatasetVersion:
     def _rows(self, folder: str) -> list[DatasetRow]:
         if folder not in self.stored_columns:
             self.stored_columns[folder] = load_stored_columns(self.path / folder)
-        return [row_from_columns(columns) for columns in self.stored_columns[folder]]
+        return [replace(row_from_columns(columns), form=self.answer_form) for columns in self.stored_columns[folder]]
 
 
 def load_dataset_version(path: Path) -> DatasetVersion:

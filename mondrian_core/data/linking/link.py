@@ -20,7 +20,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
+from mondrian_core.critique_parsing import CritiqueParseError, parse_answer_object, parse_critique_lenient
+from mondrian_core.data.linking.advice_reading import (
+    Advice,
+    advice_counts,
+    advice_of_answer,
+    advice_of_critique,
+    advice_of_profile,
+)
+from mondrian_core.data.linking.critique_choice import choose_critiques, prefer_people
 from mondrian_core.data.linking.link_manifest import (
     HUMAN,
     INDEX,
@@ -39,7 +47,15 @@ from mondrian_core.files import file_sha256
 from mondrian_core.images import PhotographHeader, read_photograph_header
 from mondrian_core.photograph_paths import PathResolution, SourceTree
 from mondrian_core.portable_paths import redacted_path
-from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Critique, has_visible_character, training_target
+from mondrian_core.rubric import (
+    DIMENSIONS,
+    MAX_SCORE,
+    MIN_SCORE,
+    AnswerForm,
+    Critique,
+    has_visible_character,
+    training_target,
+)
 from mondrian_core.store import COMPLETED, DimensionalProfile, Job, Store
 from mondrian_core.store.corrections import corrected_job_id
 from mondrian_core.store.drafts import CORRECTED, DISCARDED, WAITING, Draft, DraftStore, UnreadableDraft
@@ -58,7 +74,6 @@ _PATH_REASONS = {
     PathResolution.OUTSIDE: ExclusionReason.OUTSIDE_WORKSPACE,
 }
 _UNUSED_DRAFTS = {WAITING: ExclusionReason.DRAFT_WAITING, DISCARDED: ExclusionReason.DRAFT_DISCARDED}
-_ORIGIN_RANK = {HUMAN: 2, SYNTHETIC: 1, MODEL: 0}
 _OWNER = ("advisor_id",)
 _PROFILE_CELLS = ("image_path", "origin", *(f"{name}_{kind}" for name in DIMENSIONS for kind in ("score", "comment")))
 _MALFORMED_CELL_ERRORS = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError)
@@ -72,8 +87,8 @@ _ANSWER_REASONS = {
 class _ExcludedError(Exception):
     """A record is not used, for this reason."""
 
-    def __init__(self, reason: ExclusionReason, detail: str = "") -> None:
-        self.reason, self.detail = reason, detail
+    def __init__(self, reason: ExclusionReason, detail: str = "", parts: Mapping[str, int] | None = None) -> None:
+        self.reason, self.detail, self.parts = reason, detail, parts or {}
         super().__init__(reason.value)
 
 
@@ -91,12 +106,13 @@ def link_critiques(store: Store, workspace: Path, advisor: str, listen: EventLis
         if isinstance(outcome, CritiqueCandidate):
             candidates.append(outcome)
         else:
-            left_out.append(ExcludedRecord(record, outcome.reason, linker.detail_for_others(outcome.detail)))
+            detail = linker.detail_for_others(outcome.detail)
+            left_out.append(ExcludedRecord(record, outcome.reason, detail, outcome.parts))
         done += 1
         if done % PROGRESS_INTERVAL == 0:
             listen(StageProgressed("link", done, detail=f"{len(candidates)} usable"))
     chosen, passed_over = choose_critiques(candidates, linker.content_keys(candidates))
-    chosen, models = _prefer_people(chosen)
+    chosen, models = prefer_people(chosen)
     used = tuple(linker.with_hash(each.linked) for each in chosen)
     listen(StageProgressed("link", done, done, f"{len(used)} used"))
     if used and not any(record.origin == HUMAN for record in used):
@@ -105,52 +121,6 @@ def link_critiques(store: Store, workspace: Path, advisor: str, listen: EventLis
             StageNotice("link", f"No critique for '{advisor}' was written by a person; {by_model} by a model are used.")
         )
     return LinkManifest(advisor, used, (*left_out, *passed_over, *models), store.version)
-
-
-def choose_critiques(
-    candidates: Sequence[CritiqueCandidate], keys: Sequence[str]
-) -> tuple[list[CritiqueCandidate], list[ExcludedRecord]]:
-    """One critique per photograph (equal `keys` mean equal photographs), chosen by the module's rule; order is kept."""
-    by_photograph: dict[str, list[CritiqueCandidate]] = {}
-    for candidate, key in zip(candidates, keys, strict=True):
-        by_photograph.setdefault(key, []).append(candidate)
-    chosen, left_out = [], []
-    for group in by_photograph.values():
-        best = _best(group)
-        chosen.append(best)
-        left_out += [_excluded_duplicate(other, best) for other in group if other is not best]
-    return chosen, left_out
-
-
-def _best(group: Sequence[CritiqueCandidate]) -> CritiqueCandidate:
-    def standing(each: CritiqueCandidate) -> tuple[int, bool]:
-        return _ORIGIN_RANK[each.linked.origin], not each.problems
-
-    highest = max(standing(each) for each in group)
-    tied = [each for each in group if standing(each) == highest]
-    dated = all(each.linked.created_at for each in tied)
-    return max(tied, key=lambda each: ((each.linked.created_at or "") if dated else "", each.order))
-
-
-def _excluded_duplicate(other: CritiqueCandidate, best: CritiqueCandidate) -> ExcludedRecord:
-    mine, theirs = other.linked, best.linked
-    if mine.scores == theirs.scores and mine.comments == theirs.comments:
-        return ExcludedRecord(mine.record, ExclusionReason.DUPLICATE_OF, theirs.record)
-    if mine.origin != theirs.origin:
-        rule = "a person's critique takes precedence over a model's or a draft"
-    elif bool(other.problems) != bool(best.problems):
-        rule = "the complete one takes precedence"
-    else:
-        rule = "the newest takes precedence"
-    return ExcludedRecord(mine.record, ExclusionReason.SUPERSEDED, f"{theirs.record}: {rule}")
-
-
-def _prefer_people(chosen: list[CritiqueCandidate]) -> tuple[list[CritiqueCandidate], list[ExcludedRecord]]:
-    if not any(each.linked.origin == HUMAN for each in chosen):
-        return chosen, []
-    models = [each.linked.record for each in chosen if each.linked.origin == MODEL]
-    kept = [each for each in chosen if each.linked.origin != MODEL]
-    return kept, [ExcludedRecord(record, ExclusionReason.MODEL_WRITTEN) for record in models]
 
 
 class _Linker:
@@ -167,9 +137,15 @@ class _Linker:
         """Every record of the database with its outcome."""
         self._store = store
         for profile in store.profiles():
-            yield f"profile:{profile.id}", self._result_or_exclusion(self._profile, profile)
+            outcome = self._result_or_exclusion(self._profile, profile)
+            if isinstance(outcome, _ExcludedError) and profile.advisor == self.advisor:
+                outcome.parts = advice_counts(advice_of_profile(profile))
+            yield f"profile:{profile.id}", outcome
         for order, job in enumerate(store.jobs()):
-            yield f"job:{job.id}", self._result_or_exclusion(self._job, job, order)
+            outcome = self._result_or_exclusion(self._job, job, order)
+            if isinstance(outcome, _ExcludedError) and job.advisor == self.advisor:
+                outcome.parts = self._parts_of_job(job)
+            yield f"job:{job.id}", outcome
         for order, draft in enumerate(DraftStore(store).all_including_unreadable()):
             yield f"draft:{draft.id}", self._result_or_exclusion(self._draft, draft, order)
 
@@ -205,9 +181,9 @@ class _Linker:
             comments=comments,
             overall_grade=profile.overall_grade if readable_grade else None,
             created_at=profile.created_at,
-            recommendations=dict(profile.recommendations),
-            repairs=problems,
+            repairs=(*problems, *_unread_advice(profile)),
             corrects=self._corrected(profile),
+            **advice_of_profile(profile),
         )
         return CritiqueCandidate(linked, profile.order, problems)
 
@@ -218,7 +194,7 @@ class _Linker:
         if job is None or job.status != COMPLETED:
             return None
         try:
-            return training_target(self._critique(job)[0])
+            return training_target(self._critique(job)[0], AnswerForm.ADVICE)
         except _ExcludedError:
             return None
 
@@ -230,7 +206,7 @@ class _Linker:
         if job.status != COMPLETED:
             raise _ExcludedError(ExclusionReason.JOB_NOT_COMPLETED, job.status or "no status")
         located = self._located(job.filename)
-        critique, repairs = self._critique(job)
+        critique, repairs, advice = self._critique(job)
         comments = {name: critique.assessments[name].comment for name in DIMENSIONS}
         _refuse_placeholders(comments)
         linked = replace(
@@ -241,8 +217,8 @@ class _Linker:
             comments=comments,
             overall_grade=critique.overall_grade or None,
             created_at=job.completed_at or job.created_at,
-            recommendations=critique.recommendations,
             repairs=repairs,
+            **advice,
         )
         return CritiqueCandidate(linked, order, repairs)
 
@@ -264,8 +240,8 @@ class _Linker:
             comments=comments,
             overall_grade=draft.decided.overall_grade,
             created_at=draft.decided_at,
-            recommendations=draft.decided.recommendations,
-            corrects=training_target(draft.proposal) if draft.state == CORRECTED else None,
+            corrects=training_target(draft.proposal, AnswerForm.ADVICE) if draft.state == CORRECTED else None,
+            **advice_of_critique(draft.decided),
         )
         return CritiqueCandidate(linked, order)
 
@@ -301,14 +277,23 @@ class _Linker:
         except BadPhotograph as error:
             return _ExcludedError(exclusion_reason(error), path)
 
-    def _critique(self, job: Job) -> tuple[Critique, tuple[str, ...]]:
+    def _parts_of_job(self, job: Job) -> dict[str, int]:
+        """What an excluded job's answer holds besides scores and comments, even when it isn't complete."""
+        try:
+            return advice_counts(advice_of_answer(parse_answer_object(self._analysis(job)[0])[0]))
+        except (_ExcludedError, CritiqueParseError, *_MALFORMED_CELL_ERRORS):
+            return {}
+
+    def _critique(self, job: Job) -> tuple[Critique, tuple[str, ...], Advice]:
+        """The critique, what it took to read it, and what it says besides scores and comments."""
         text, decoding = self._analysis(job)
         try:
             reading = parse_critique_lenient(text)
+            advice = advice_of_answer(parse_answer_object(text)[0])
         except CritiqueParseError as error:
             reason = _ANSWER_REASONS.get(error.reason, ExclusionReason.UNPARSABLE_ANSWER)
             raise _ExcludedError(reason, error.detail or error.reason) from None
-        return reading.critique, (*decoding, *reading.repairs)
+        return reading.critique, (*decoding, *reading.repairs), advice
 
     def _analysis(self, job: Job) -> tuple[str, tuple[str, ...]]:
         """The text of a job's analysis file and how it was decoded; without a file, the answer stored in the row."""
@@ -365,6 +350,11 @@ def _refuse_unreadable(unreadable: Mapping[str, str], columns: Sequence[str]) ->
     found = [f"{column}: {why}" for column, why in unreadable.items() if column in columns]
     if found:
         raise _ExcludedError(ExclusionReason.UNREADABLE_RECORD, "; ".join(found))
+
+
+def _unread_advice(profile: DimensionalProfile) -> list[str]:
+    """The columns of a profile's recommendations and notes that can't be read, for the record's repairs."""
+    return [f"unreadable_{column}" for column in profile.unreadable if column not in (*_OWNER, *_PROFILE_CELLS)]
 
 
 def _profile_scores(profile: DimensionalProfile) -> dict[str, float]:

@@ -11,11 +11,33 @@ from typing import Any
 
 from mondrian_core.files import replace_atomic
 from mondrian_core.markdown import Markdown, markdown_table
-from mondrian_core.rubric import DIMENSIONS, Assessment, Critique
+from mondrian_core.rubric import DIMENSIONS, Assessment, Critique, Region
 
 HUMAN, SYNTHETIC, MODEL, INDEX = "human", "synthetic", "model", "index"
 MAX_RECORDS_SHOWN = 200
 MAX_CHARACTERS_SHOWN = 160  # characters of a cell
+
+
+class AdvicePart(StrEnum):
+    """What a critique may hold besides scores and comments; `ADVICE_PART_USES` says what each is used for."""
+
+    RECOMMENDATIONS = "recommendations"
+    REGIONS = "regions"
+    STRENGTHS = "strengths"
+    PRIORITY_IMPROVEMENTS = "priority_improvements"
+    ADVISOR_NOTES = "advisor_notes"
+    IMAGE_DESCRIPTION = "image_description"
+
+
+_TAUGHT = "taught where the answers of the dataset have the form advice"
+ADVICE_PART_USES: Mapping[AdvicePart, str] = {
+    AdvicePart.RECOMMENDATIONS: _TAUGHT,
+    AdvicePart.REGIONS: _TAUGHT,
+    AdvicePart.STRENGTHS: _TAUGHT,
+    AdvicePart.PRIORITY_IMPROVEMENTS: _TAUGHT,
+    AdvicePart.ADVISOR_NOTES: "shown with the critique, not taught: notes on technique too",
+    AdvicePart.IMAGE_DESCRIPTION: "shown with the critique, not taught: it advises nothing",
+}
 
 
 class ExclusionReason(StrEnum):
@@ -99,7 +121,12 @@ class LinkedRecord:
         comments: by dimension.
         overall_grade: as it was written, where it can be read.
         created_at: ISO 8601 in UTC, where it is known.
-        recommendations: by dimension, for those that have one; recorded, and not taught.
+        recommendations: by dimension, for those that have one.
+        regions: the places that recommendations mean, by dimension, for those that have one.
+        strengths: what the photograph does well.
+        priority_improvements: what to change first.
+        advisor_notes: notes, also those that older analyses call technical.
+        image_description: what the photograph shows.
         repairs: what it took to read the critique.
         corrects: the model's critique, in canonical form, that a person corrected to this one.
     """
@@ -116,23 +143,60 @@ class LinkedRecord:
     overall_grade: str | None = None
     created_at: str | None = None
     recommendations: Mapping[str, str] = field(default_factory=dict)
+    regions: Mapping[str, tuple[Region, ...]] = field(default_factory=dict)
+    strengths: tuple[str, ...] = ()
+    priority_improvements: tuple[str, ...] = ()
+    advisor_notes: str | None = None
+    image_description: str | None = None
     repairs: tuple[str, ...] = ()
     corrects: str | None = None
 
     @property
     def critique(self) -> Critique:
         """The critique as the advisor gave it."""
-        assessments = {name: Assessment(self.scores[name], self.comments[name]) for name in DIMENSIONS}
-        return Critique(assessments, self.overall_grade or "")
+        assessments = {
+            name: Assessment(
+                self.scores[name], self.comments[name], self.recommendations.get(name), self.regions.get(name, ())
+            )
+            for name in DIMENSIONS
+        }
+        return Critique(
+            assessments,
+            self.overall_grade or "",
+            self.advisor_notes,
+            strengths=self.strengths,
+            priority_improvements=self.priority_improvements,
+        )
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """How many items the critique holds of each `AdvicePart`; 0 where it lacks one."""
+        return {
+            AdvicePart.RECOMMENDATIONS.value: len(self.recommendations),
+            AdvicePart.REGIONS.value: sum(map(len, self.regions.values())),
+            AdvicePart.STRENGTHS.value: len(self.strengths),
+            AdvicePart.PRIORITY_IMPROVEMENTS.value: len(self.priority_improvements),
+            AdvicePart.ADVISOR_NOTES.value: int(bool(self.advisor_notes)),
+            AdvicePart.IMAGE_DESCRIPTION.value: int(bool(self.image_description)),
+        }
+
+    @property
+    def held_parts(self) -> dict[str, int]:
+        """`parts` without those that the critique lacks."""
+        return {part: count for part, count in self.parts.items() if count}
 
 
 @dataclass(frozen=True, slots=True)
 class ExcludedRecord:
-    """A record that is not used: its reason, and a detail where it helps (the other record, the path, the column)."""
+    """A record that is not used: its reason, and a detail where it helps (the other record, the path, the column).
+
+    `parts` counts the items of each `AdvicePart` that it holds, for those that it has.
+    """
 
     record: str
     reason: ExclusionReason
     detail: str = ""
+    parts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,24 +215,39 @@ class LinkManifest:
         reasons = {reason.value: by_reason[reason] for reason in ExclusionReason if by_reason[reason]}
         return {"used": len(self.used), **reasons}
 
+    @property
+    def part_counts(self) -> dict[str, dict[str, int]]:
+        """By `AdvicePart`: items in used records, used records that have one, and items in records left out."""
+        return {
+            part.value: {
+                "used": sum(record.parts[part] for record in self.used),
+                "used_records": sum(record.parts[part] > 0 for record in self.used),
+                "left_out": sum(left.parts.get(part, 0) for left in self.left_out),
+            }
+            for part in AdvicePart
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the same database and files give the same text."""
         return {
             "advisor": self.advisor,
             "database_version": self.database_version,
             "counts": self.counts,
-            "used": [asdict(record) for record in self.used],
+            "parts": self.part_counts,
+            "used": [_used_values(record) for record in self.used],
             "left_out": [
-                {"record": left.record, "reason": left.reason.value, "detail": left.detail} for left in self.left_out
+                {"record": left.record, "reason": left.reason.value, "detail": left.detail}
+                | ({"parts": dict(left.parts)} if left.parts else {})
+                for left in self.left_out
             ],
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LinkManifest:
         """The manifest that `as_dict` was called on."""
-        used = tuple(LinkedRecord(**{**each, "repairs": tuple(each["repairs"])}) for each in values["used"])
+        used = tuple(LinkedRecord(**each | _tuples(each)) for each in values["used"])
         left_out = tuple(
-            ExcludedRecord(each["record"], ExclusionReason(each["reason"]), each["detail"])
+            ExcludedRecord(each["record"], ExclusionReason(each["reason"]), each["detail"], each.get("parts", {}))
             for each in values["left_out"]
         )
         return cls(values["advisor"], used, left_out, values.get("database_version", 0))
@@ -179,6 +258,14 @@ class LinkManifest:
         for reason, count in list(self.counts.items())[1:]:
             outcomes.append((reason, count, EXCLUSION_EXPLANATIONS[ExclusionReason(reason)]))
         lines: list[str] = [markdown_table(("outcome", "records", "meaning"), outcomes, ("---", "---:", "---"))]
+        parts = [
+            (part, held["used"], f"{held['used_records']} of {len(self.used)}", held["left_out"], use)
+            for part, use in ADVICE_PART_USES.items()
+            if (held := self.part_counts[part])["used"] or held["left_out"]
+        ]
+        if parts:
+            titles = ("besides scores and comments", "used", "in used records", "in records left out", "use")
+            lines += ["", markdown_table(titles, parts, ("---", "---:", "---:", "---:", "---"))]
         shown = [left for left in self.left_out if left.reason is not ExclusionReason.OTHER_ADVISOR][:MAX_RECORDS_SHOWN]
         if shown:
             rows = [
@@ -204,12 +291,14 @@ class LinkManifest:
                 "sha256": each.sha256,
                 "origin": each.origin,
                 "found": each.found,
+                **each.parts,
                 **{name: each.scores[name] for name in DIMENSIONS},
             }
             for each in self.used
         ]
         left = [
             {"record": each.record, "outcome": "left_out", "reason": each.reason.value, "detail": each.detail}
+            | dict(each.parts)
             for each in self.left_out
         ]
         columns = [
@@ -224,9 +313,25 @@ class LinkManifest:
             "origin",
             "found",
         ]
-        frame = pandas.DataFrame([*used, *left], columns=[*columns, *DIMENSIONS])
-        frame = frame.astype({"width": "Int64", "height": "Int64"})
+        parts = [part.value for part in AdvicePart]
+        frame = pandas.DataFrame([*used, *left], columns=[*columns, *parts, *DIMENSIONS])
+        frame = frame.astype(dict.fromkeys(("width", "height", *parts), "Int64"))
         replace_atomic(Path(path), lambda temporary: frame.to_csv(temporary, index=False))
+
+
+def _used_values(record: LinkedRecord) -> dict[str, Any]:
+    """Plain values of a record; parts that it lacks are left out, as in manifests of earlier releases."""
+    return {name: value for name, value in asdict(record).items() if name not in _NEWER_PARTS or value}
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a record that JSON holds as lists."""
+    regions = {name: tuple(map(tuple, boxes)) for name, boxes in values.get("regions", {}).items()}
+    lists = ("repairs", "strengths", "priority_improvements")
+    return {"regions": regions, **{name: tuple(values.get(name, ())) for name in lists}}
+
+
+_NEWER_PARTS = ("regions", "strengths", "priority_improvements", "advisor_notes", "image_description")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,9 @@ function readEntry() {
     dimensions[field.dataset.dimension] = {score: score.dataset.scored === "yes" ? Number(score.value) : null,
       comment: text(field, "comment").value, recommendation: text(field, "recommendation").value};
   }
-  return {dimensions, strengths: form.querySelector("#strengths").value, notes: form.querySelector("#notes").value};
+  const written = (name) => form.querySelector(`#${name}`).value;
+  return {dimensions, strengths: written("strengths"), priority_improvements: written("priority_improvements"),
+    notes: written("notes")};
 }
 
 function showScore(field, score) {
@@ -48,6 +50,7 @@ function showEntry(entry) {
     text(field, "recommendation").value = typed.recommendation;
   }
   form.querySelector("#strengths").value = entry.strengths;
+  form.querySelector("#priority_improvements").value = entry.priority_improvements;
   form.querySelector("#notes").value = entry.notes;
 }
 

@@ -1,0 +1,117 @@
+"""Which tokens of an answer with advice count: those that decide on a part that the critique lacks don't."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+from mondrian_core.dataset_types import DatasetRow
+from mondrian_core.events import ignore_events
+from mondrian_core.models.base_model import BaseVLM, load_base
+from mondrian_core.models.lora import lora_layers
+from mondrian_core.models.prompt_encoding import encode_answer
+from mondrian_core.prompts import training_messages
+from mondrian_core.recipes import TrainRecipe
+from mondrian_core.rubric import DIMENSIONS, AnswerForm, make_critique, training_target
+from mondrian_core.training.gradient_step import GradientStep
+from mondrian_core.training.training_examples import encode_training_rows, make_training_batch, token_weights
+from tests.training.conftest import ADVISOR, make_row
+
+pytestmark = pytest.mark.mini
+
+
+@pytest.fixture(scope="module", params=["mini", "qwen3_vl"])
+def any_reader(request: pytest.FixtureRequest, skeleton: Callable[..., Path]) -> BaseVLM:
+    """mini, and a base with the vocabulary of Qwen3-VL; both without weights."""
+    name = "mini" if request.param == "mini" else str(skeleton(family=request.param, bits=4))
+    return load_base(name, weights=False)
+
+
+def advising_row(number: int, *, strengths: bool = True, priorities: bool = True, advised: int = 8) -> DatasetRow:
+    """A row in the form with advice, with recommendations on the first `advised` dimensions."""
+    row = make_row(number)
+    plain = make_critique(row.scores, dict.fromkeys(DIMENSIONS, 'A "calm" sky.'))
+    names = DIMENSIONS[:advised]
+    assessments = {
+        name: replace(each, recommendation="Wait for rain.", regions=((0.1, 0.2, 0.5, 0.9),)) if name in names else each
+        for name, each in plain.assessments.items()
+    }
+    critique = replace(
+        plain,
+        assessments=assessments,
+        strengths=('The "overall_grade": of it.', "Calm.") if strengths else (),
+        priority_improvements=("Wait for rain.",) if priorities else (),
+    )
+    answer = training_target(critique, AnswerForm.ADVICE)
+    asked = replace(ADVISOR, form=AnswerForm.ADVICE)
+    return replace(row, answer=answer, messages=training_messages(asked, answer), form=AnswerForm.ADVICE)
+
+
+def masked_texts(reader: BaseVLM, row: DatasetRow) -> list[str]:
+    """The texts of the runs of tokens without weight, without the end of the text before them."""
+    answer = encode_answer(reader, row.messages, row.answer)
+    weights = token_weights(row, answer, 4.0)
+    silent = [span for span, weight in zip(answer.offsets, weights, strict=False) if weight == 0]
+    runs: list[list[int]] = []
+    for start, end in silent:
+        if runs and start <= runs[-1][1]:
+            runs[-1][1] = max(end, runs[-1][1])
+        else:
+            runs.append([start, end])
+    return [row.answer[start:end] for start, end in runs]
+
+
+def test_a_row_with_all_parts_masks_nothing(any_reader: BaseVLM) -> None:
+    assert masked_texts(any_reader, advising_row(1)) == []
+
+
+def test_only_the_tokens_that_decide_on_a_missing_part_are_masked(any_reader: BaseVLM) -> None:
+    """Closing a comment decides against a recommendation; the key that comes next decides against a list."""
+    closings = masked_texts(any_reader, advising_row(1, advised=6))
+    assert len(closings) == 2 and all('"}' in text and len(text) <= len('."}, "') for text in closings)
+    (key,) = masked_texts(any_reader, advising_row(1, strengths=False))
+    assert "priority_improvements".startswith(key.lstrip(' ,"}'))
+    (key,) = masked_texts(any_reader, advising_row(1, priorities=False))
+    assert "overall_grade".startswith(key.lstrip(' ,"]'))
+    (key,) = masked_texts(any_reader, advising_row(1, strengths=False, priorities=False))
+    assert "overall_grade".startswith(key.lstrip(' ,"}'))
+
+
+def test_recommendations_without_any_region_leave_regions_undecided(any_reader: BaseVLM) -> None:
+    """A critique that marks places says with every other recommendation that it means none."""
+    marked, box = advising_row(1), ', "regions": [[100, 200, 500, 900]]'
+    assert len(masked_texts(any_reader, replace(marked, answer=marked.answer.replace(box, "")))) == len(DIMENSIONS)
+    assert masked_texts(any_reader, replace(marked, answer=marked.answer.replace(box, "", 7))) == []
+
+
+def test_the_first_form_masks_nothing(any_reader: BaseVLM) -> None:
+    """Its comments end where the grammar ends them."""
+    assert masked_texts(any_reader, make_row(1)) == []
+
+
+def test_gradient_does_not_depend_on_masked_targets(base: BaseVLM) -> None:
+    row = advising_row(1, advised=0, strengths=False, priorities=False)
+    (example,) = encode_training_rows(base, [row], TrainRecipe(), ignore_events, "")
+    masked = np.flatnonzero(example.weights == 0)
+    assert len(masked) >= len(DIMENSIONS)
+    batch = make_training_batch(base, example, example.prompt.image_tokens, 1 / example.weight)
+    changed, taught = np.array(batch["targets"]), np.array(batch["targets"])
+    changed[masked] = example.answer[0]
+    taught[int(np.flatnonzero(example.weights)[0])] = example.answer[1]
+    gradients = []
+    lora_layers.attach_lora(base, TrainRecipe(), 0)
+    for targets in (np.array(batch["targets"]), changed, taught):
+        step = GradientStep(base, compiled=False)
+        arrays = {**batch, "targets": mx.array(targets)}
+        _, gradient = step.loss_and_grad(base.model.trainable_parameters(), [arrays])
+        step.close()
+        gradients.append(np.concatenate([np.array(array).ravel() for _, array in tree_flatten(gradient)]))
+    lora_layers.detach_lora(base)
+    assert np.array_equal(gradients[0], gradients[1])
+    assert not np.array_equal(gradients[0], gradients[2]), "a target with a weight does change it"
