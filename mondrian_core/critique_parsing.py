@@ -43,7 +43,6 @@ class CritiqueParseError(ValueError):
 
 _MAX_DETAIL_CHARACTERS = 300
 
-
 PARSE_ERROR_REASONS: tuple[str, ...] = (
     "empty",
     "cut",
@@ -155,17 +154,10 @@ _ANSWER_KEYS = ("dimensional_analysis", "strengths", "priority_improvements", "o
 _ENTRY_KEYS = ("score", "comment", "recommendation", "regions")
 _LIST_LIMITS = {"strengths": MAX_STRENGTHS, "priority_improvements": MAX_PRIORITIES}
 
-
 # Strings are matched as a whole, so a comma inside a string is never a trailing comma.
 _TRAILING_COMMA = re.compile(r'(?P<text>"(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DOTALL)
-
-
 _OBJECT_START = re.compile(r'\{\s*("|$)')
-
-
 _CRITIQUE_KEYS = ('"dimensional_analysis"', '"dimensions"')
-
-
 _MAX_DIGITS = 20
 
 

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mondrian_core.errors import BadAdapter
 from mondrian_core.lora_arrays import KEY_SUFFIXES, RESTORE_ADVICE, read_float32_tensors
+from mondrian_core.rubric import AnswerForm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,6 +40,8 @@ ADAPTER_WEIGHTS_FILE, PEFT_WEIGHTS_FILE, ADAPTER_CONFIG_FILE = (
     "adapter_model.safetensors",
     "adapter_config.json",
 )
+ANSWER_FORM_KEY = "answer_form"  # in a manifest and in adapter_config.json
+_MANIFEST_FILE = "manifest.json"
 Layout = Literal["mlx", "older", "peft"]
 LORA, DORA = "lora", "dora"
 LEGACY_DEFAULT_ALPHA = 0.1  # mlx-vlm's default where an older configuration names none
@@ -125,6 +128,21 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadAdapter(f"{path} is not a JSON object.", RESTORE_ADVICE)
     return value
+
+
+def adapter_answer_form(folder: Path) -> AnswerForm:
+    """The form in which an adapter was taught to answer: as its version's manifest, or else its configuration, says.
+
+    The first form where neither says it, as for the adapters of earlier releases and of other programs.
+    """
+    for name in (_MANIFEST_FILE, ADAPTER_CONFIG_FILE):
+        try:
+            values = json.loads((folder / name).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            continue
+        if isinstance(values, dict) and values.get(ANSWER_FORM_KEY) in list(AnswerForm):
+            return AnswerForm(values[ANSWER_FORM_KEY])
+    return AnswerForm.COMMENTS
 
 
 def describe_adapter(folder: Path) -> LoraDescription:

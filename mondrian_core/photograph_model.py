@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from mondrian_core.errors import MondrianError
 from mondrian_core.prompts import ChatMessage
-from mondrian_core.rubric import MAX_ANSWER_TOKENS
+from mondrian_core.rubric import MAX_ANSWER_TOKENS, AnswerForm, critique_json_schema
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,7 +39,7 @@ class Question:
         constrained: True when only answers that follow the rubric's schema can be generated.
         embed: True to return the photograph's embedding too.
         precedents: False when earlier answers must not make this one faster, so that times can be compared.
-        schema: a JSON schema that a constrained answer follows instead of the rubric's.
+        schema: a JSON schema that a constrained answer follows; None: that of the rubric's first form.
     """
 
     messages: list[ChatMessage]
@@ -53,6 +53,11 @@ class Question:
     embed: bool = False
     precedents: bool = True
     schema: Mapping[str, Any] | None = None
+
+
+def rubric_question_schema(form: AnswerForm) -> Mapping[str, Any] | None:
+    """The `schema` of a question that is answered in this form; None for the first form, which is the default."""
+    return None if form == AnswerForm.COMMENTS else critique_json_schema(form)
 
 
 class PhotographAnswer(Protocol):

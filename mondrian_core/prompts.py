@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -142,6 +142,12 @@ def preference_judge_messages(first: str, second: str) -> list[ChatMessage]:
         "Answer with one letter and nothing else: A or B."
     )
     return [{"role": "user", "content": [{"type": "text", "text": text}, {"type": "image"}]}]
+
+
+def asked_answer_form(messages: Sequence[ChatMessage]) -> AnswerForm:
+    """The form in which messages ask for a critique; the first one for any other text."""
+    texts = {part.get("text") for message in messages if message["role"] == "user" for part in message["content"]}
+    return AnswerForm.ADVICE if ADVICE_INSTRUCTION in texts else AnswerForm.COMMENTS
 
 
 def training_messages(advisor_prompt: AdvisorPrompt, answer: str) -> list[ChatMessage]:

@@ -338,6 +338,13 @@ def critique_json_schema(form: AnswerForm = AnswerForm.COMMENTS, grade: str | No
     )
 
 
+def form_of_schema(schema: Mapping[str, Any] | None) -> AnswerForm | None:
+    """The form whose schema this is (None: the first form's); None for a caller's own schema."""
+    if schema is None:
+        return AnswerForm.COMMENTS
+    return next((form for form in AnswerForm if schema == critique_json_schema(form)), None)
+
+
 def _object_schema(properties: dict[str, Any], optional: tuple[str, ...] = ()) -> dict[str, Any]:
     required = [name for name in properties if name not in optional]
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}

@@ -158,7 +158,13 @@ def read_sidecar(path: Path) -> SidecarCritique | None:
         }
     except (XmpError, OSError, KeyError, ValueError) as error:
         raise BadInput(f"The sidecar {path} can't be read as XMP: {error}.", _LEFT_ALONE) from None
-    critique = Critique(assessments, found.get("grade", ""), found.get("advisorNotes"))
+    critique = Critique(
+        assessments,
+        found.get("grade", ""),
+        found.get("advisorNotes"),
+        strengths=_lines(found.get("strengths")),
+        priority_improvements=_lines(found.get("priorityImprovements")),
+    )
     return SidecarCritique(advisor=found["advisor"], model=found.get("model", ""), critique=critique)
 
 
@@ -198,6 +204,9 @@ def caption_text(made: SidecarCritique) -> str:
     for name, assessment in made.critique.assessments.items():
         advice = f" {assessment.recommendation}" if assessment.recommendation else ""
         lines.append(f"{DIMENSION_TITLES[name]} {int_if_whole(assessment.score)}: {assessment.comment}{advice}")
+    for title, texts in (("Strengths", made.critique.strengths), ("Improve", made.critique.priority_improvements)):
+        if texts:
+            lines.append(f"{title}: {' '.join(texts)}")
     if made.critique.advisor_notes:
         lines.append(made.critique.advisor_notes)
     return without_forbidden_characters("\n".join(lines))
@@ -219,9 +228,19 @@ def _record(made: SidecarCritique) -> dict[str, str]:
         record[f"{_camel(name)}Comment"] = assessment.comment
         if assessment.recommendation:
             record[f"{_camel(name)}Recommendation"] = assessment.recommendation
+    for key, texts in (
+        ("strengths", made.critique.strengths),
+        ("priorityImprovements", made.critique.priority_improvements),
+    ):
+        if texts:
+            record[key] = "\n".join(" ".join(text.split()) for text in texts)
     if made.critique.advisor_notes:
         record["advisorNotes"] = made.critique.advisor_notes
     return record
+
+
+def _lines(text: str | None) -> tuple[str, ...]:
+    return tuple((text or "").splitlines())
 
 
 def _merge_keywords(

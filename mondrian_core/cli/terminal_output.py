@@ -170,8 +170,19 @@ def rich_critique_table(titles_and_critiques: list[tuple[str, Critique]]) -> Tab
         cells = [critique.assessments[name] for _, critique in titles_and_critiques]
         table.add_row(
             DIMENSION_TITLES[name],
-            *(f"[bold]{display_number(cell.score)}[/]  {_escape_markup(cell.comment)}" for cell in cells),
+            *(
+                f"[bold]{display_number(cell.score)}[/]  {_escape_markup(cell.comment)}"
+                + (f"\n[blue]{_escape_markup(cell.recommendation)}[/]" if cell.recommendation else "")
+                for cell in cells
+            ),
         )
+    critiques = [critique for _, critique in titles_and_critiques]
+    for title, lists in (
+        ("Strengths", [critique.strengths for critique in critiques]),
+        ("Priority improvements", [critique.priority_improvements for critique in critiques]),
+    ):
+        if any(lists):
+            table.add_row(title, *("\n".join(map(_escape_markup, texts)) for texts in lists))
     table.add_row(
         "Overall grade", *(f"[bold]{_escape_markup(critique.overall_grade)}[/]" for _, critique in titles_and_critiques)
     )

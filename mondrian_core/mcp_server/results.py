@@ -20,6 +20,9 @@ class DimensionResult(BaseModel):
     score: float = Field(ge=0, le=10)
     comment: str
     recommendation: str | None = None
+    regions: list[tuple[float, float, float, float]] = Field(
+        default=[], description="what the recommendation points at: left, top, right, bottom as fractions (0-1)"
+    )
 
 
 class CritiqueResult(BaseModel):
@@ -31,6 +34,8 @@ class CritiqueResult(BaseModel):
     advisor: str
     overall_grade: str = Field(description="0.0 to 10.0")
     dimensions: list[DimensionResult]
+    strengths: list[str] = []
+    priority_improvements: list[str] = Field(default=[], description="what would improve the photograph most")
     notes: str | None = None
     mode: str | None = Field(description="lora: the advisor's adapter; rag: base with the portfolio; baseline: base")
     adapter_version: str | None = Field(description="null: the base model answered")
@@ -102,10 +107,13 @@ def critique_result(job: Mapping[str, Any]) -> CritiqueResult:
                 score=entries[name]["score"],
                 comment=entries[name].get("comment", ""),
                 recommendation=entries[name].get("recommendation"),
+                regions=entries[name].get("regions") or [],
             )
             for name in DIMENSIONS
             if name in entries
         ],
+        strengths=answer.get("strengths") or [],
+        priority_improvements=answer.get("priority_improvements") or [],
         notes=answer.get("advisor_notes"),
         mode=job.get("mode"),
         adapter_version=job.get("adapter_version"),

@@ -9,14 +9,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mondrian_core.errors import UnknownAdvisor
 from mondrian_core.models.base_identity import BaseIdentity, load_base_identity
 from mondrian_core.models.base_model import local_base_path
 from mondrian_core.prompts import prompt_digest
-from mondrian_core.rubric import critique_json_schema
+from mondrian_core.rubric import AnswerForm, critique_json_schema
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
 
@@ -55,13 +55,15 @@ class ConditionDifferences:
     unknown: tuple[str, ...] = ()
 
 
-def answer_schema_digest() -> str:
-    """SHA-256 of the schema that answers follow, hexadecimal."""
-    return hashlib.sha256(json.dumps(critique_json_schema(), sort_keys=True).encode()).hexdigest()
+def answer_schema_digest(form: AnswerForm = AnswerForm.COMMENTS) -> str:
+    """SHA-256 of the schema that answers in this form follow, hexadecimal."""
+    return hashlib.sha256(json.dumps(critique_json_schema(form), sort_keys=True).encode()).hexdigest()
 
 
-def conditions_in_force(settings: Settings, advisor: str) -> EvaluationConditions:
-    """The conditions under which this machine would serve an advisor.
+def conditions_in_force(
+    settings: Settings, advisor: str, form: AnswerForm = AnswerForm.COMMENTS
+) -> EvaluationConditions:
+    """The conditions under which this machine would serve an advisor's adapter that answers in this form.
 
     The base is None when it isn't on this machine, the prompt when the workspace has no such advisor. Neither could be
     served from here then, so neither is compared.
@@ -70,18 +72,18 @@ def conditions_in_force(settings: Settings, advisor: str) -> EvaluationCondition
     base = load_base_identity(folder).record(settings.base) if folder is not None else None
     return EvaluationConditions(
         base=base,
-        prompt=_advisor_prompt_digest(settings, advisor),
+        prompt=_advisor_prompt_digest(settings, advisor, form),
         exif=settings.exif_enabled,
-        answer_schema=answer_schema_digest(),
+        answer_schema=answer_schema_digest(form),
     )
 
 
-def _advisor_prompt_digest(settings: Settings, advisor: str) -> str | None:
+def _advisor_prompt_digest(settings: Settings, advisor: str, form: AnswerForm) -> str | None:
     if not settings.database.is_file():
         return None
     try:
         with closing(Store(settings.database, read_only=True)) as store:
-            return prompt_digest(store.advisor(advisor))
+            return prompt_digest(replace(store.advisor(advisor), form=form))
     except UnknownAdvisor:
         return None
 

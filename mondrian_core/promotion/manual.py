@@ -58,7 +58,7 @@ def review_manual_promotion(request: ManualPromotion) -> tuple[str, ...]:
             f"{version.version} of '{advisor}' has exactly the weights of the champion {champion.version}.",
             "Nothing was changed.",
         )
-    now = conditions_in_force(request.settings, advisor)
+    now = conditions_in_force(request.settings, advisor, version.answer_form)
     return check_manual_promotion(
         version,
         request.expected,

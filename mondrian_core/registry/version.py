@@ -28,6 +28,7 @@ from mondrian_core.registry.evaluations import (
     RecordedEvaluation,
     unanswered_failures,
 )
+from mondrian_core.rubric import AnswerForm
 
 VersionState = Literal["candidate", "champion", "retired", "rejected", "quarantined", "legacy"]
 
@@ -163,6 +164,11 @@ class AdapterVersion:
     def base_fingerprint(self) -> str | None:
         """Fingerprint of the base model it was trained on."""
         return (self.manifest.get("base") or {}).get("fingerprint")
+
+    @property
+    def answer_form(self) -> AnswerForm:
+        """The form in which it answers."""
+        return lora_files.adapter_answer_form(self.path)
 
     @property
     def managed(self) -> bool:

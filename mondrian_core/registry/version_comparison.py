@@ -11,7 +11,7 @@ from mondrian_core.registry.version_answers import VersionAnswers, read_version_
 from mondrian_core.rubric import DIMENSIONS
 
 # Parts of the manifest that always differ, or don't describe the adapter.
-_IGNORED_MANIFEST_KEYS = ("version", "files", "format", "gate_report", "training", "imported_from")
+_IGNORED_MANIFEST_KEYS = ("version", "files", "format", "gate_report", "training", "imported_from", "answer_form")
 # Metrics of other models, or shown by dimension and by photograph elsewhere.
 _IGNORED_METRICS = frozenset(
     {"base", "champion", "rivals", "dimensions", "per_photograph", "against_base", "against_champion", "health"}
@@ -31,6 +31,7 @@ def version_summary(version: AdapterVersion) -> dict[str, Any]:
         "base": (manifest.get("base") or {}).get("name"),
         "base_fingerprint": version.base_fingerprint,
         "parent": version.parent,
+        "answer_form": version.answer_form.value,
         "dataset": (manifest.get("dataset") or {}).get("digest"),
         "recipe": (manifest.get("recipe") or {}).get("digest"),
         "run": manifest.get("run"),
@@ -58,6 +59,7 @@ def diff_versions(first: AdapterVersion, second: AdapterVersion) -> list[dict[st
 def _facts(version: AdapterVersion) -> Iterator[tuple[str, Any]]:
     yield "state", version.state
     yield "verdict", version.verdict
+    yield "answer_form", version.answer_form.value
     for gate in (version.report or {}).get("gates", []):
         yield f"gate {gate['name']}", gate["verdict"]
         yield f"gate {gate['name']} observed", gate.get("observed")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mondrian_core.errors import BadInput, translate_foreign_errors
 from mondrian_core.events import EventListener, StageNotice, StageStarted, ignore_events
 from mondrian_core.gate_strictness import judged_settings
+from mondrian_core.lora_files import adapter_answer_form
 from mondrian_core.portable_paths import without_absolute_paths
 from mondrian_core.promotion import EvaluationConditions, answer_schema_digest
 from mondrian_core.prompts import AdvisorPrompt, prompt_digest
@@ -60,7 +61,7 @@ def evaluate_stage(context: StageContext, listen: EventListener = ignore_events)
     info = _candidate_info(context, test, base, champion, listen)
     missing = max(0, context.recipe.evaluate.compliance_photographs - len(test.rows))
     own = own_unlabelled_photographs(context, test.version, missing, test.trained)
-    prompt = context.advisor_prompt()
+    prompt = replace(context.advisor_prompt(), form=adapter_answer_form(test.adapter))
     inputs = EvaluationInputs(
         adapter=test.adapter,
         labelled=evaluation_data.labelled_photographs_from_rows(test.rows, test.version),
@@ -108,7 +109,7 @@ def evaluation_record(
         base=base.identity.record(context.base_model),
         prompt=prompt_digest(prompt),
         exif=Settings().exif_enabled,
-        answer_schema=answer_schema_digest(),
+        answer_schema=answer_schema_digest(prompt.form),
     )
     look = report.as_dict().get("look")
     return {

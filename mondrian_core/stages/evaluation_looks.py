@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mondrian_core.lora_files import adapter_answer_form
 from mondrian_core.prompts import prompt_digest
 from mondrian_core.recipes import GateRecipe
 from mondrian_core.registry import AdapterVersion, EvaluationLook, LookRequest, LookRules, earlier_differences
@@ -43,7 +45,10 @@ def take_look(
 
     if context.adapter is not None and registered is None:
         return None
-    asked = [base.identity.fingerprint, prompt_digest(context.advisor_prompt())]
+    asked = [
+        base.identity.fingerprint,
+        prompt_digest(replace(context.advisor_prompt(), form=adapter_answer_form(adapter))),
+    ]
     request = LookRequest(
         run=context.run,
         candidate=adapter_files_digest(adapter),

@@ -50,7 +50,8 @@ def _promote_summary(context: StageContext, version: str) -> PromoteSummary:
     if present is not None and present.content == candidate.content:
         return PromoteSummary("unchanged", present.version, _unchanged_sentence(present))
     settings = Settings(workspace=context.root, adapters=Path(context.adapters), base_model=context.base_model)
-    decision = decide_registered_promotion(candidate, champion, present, conditions_in_force(settings, advisor))
+    conditions = conditions_in_force(settings, advisor, candidate.answer_form)
+    decision = decide_registered_promotion(candidate, champion, present, conditions)
     running = rollout.active_rollout(registry, advisor)
     if isinstance(decision, Promote) and running is not None:
         sentence = f"Kept as a candidate: all gates passed, but the rollout of {running.version} is {running.position}."

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 from pathlib import Path
 
 from mondrian_core.events import EventListener, StageNotice, StageStarted, ignore_events
 from mondrian_core.files import read_json
+from mondrian_core.lora_files import ANSWER_FORM_KEY, adapter_answer_form
 from mondrian_core.portable_paths import without_absolute_paths
 from mondrian_core.prompts import prompt_digest
 from mondrian_core.registry import VersionState
@@ -36,10 +38,12 @@ def register_stage(context: StageContext, listen: EventListener = ignore_events)
     judged = read_stage_summary(context, "evaluate", EvaluateSummary)
     built = read_stage_summary(context, "dataset", DatasetSummary)
     champion = context.registry.champion(context.advisor)
+    form = adapter_answer_form(Path(trained.adapter))
     manifest = {
         "run": context.run,
         "base": trained.base or base_record(context.base_model),
-        "prompt_digest": prompt_digest(context.advisor_prompt()),
+        ANSWER_FORM_KEY: form.value,
+        "prompt_digest": prompt_digest(replace(context.advisor_prompt(), form=form)),
         "dataset": {
             "digest": built.digest,
             "photographs": built.photographs,

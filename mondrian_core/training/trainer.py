@@ -13,6 +13,7 @@ from mondrian_core.events import EventListener, StageNotice, ignore_events
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.lora import lora_layers
 from mondrian_core.models.vision_feature_cache import VisionFeatureCache
+from mondrian_core.prompts import asked_answer_form
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.training.checkpoints import recipe_signature
 from mondrian_core.training.dpo import PREFERENCE_STAGE, encode_preference_pairs
@@ -91,7 +92,9 @@ def train_adapter(
         phase = _supervised_phase(base, rows, recipe, out, cache, listen)
         result = run_training_phase(base, phase, resume, listen)
         tuning = _preference_tuning(base, rows, recipe, out, cache, listen) if recipe.preference_epochs else None
-        return tune_on_preferences(base, tuning, result, resume, listen) if tuning else result
+        tuned = tune_on_preferences(base, tuning, result, resume, listen) if tuning else result
+        lora_layers.record_answer_form(tuned.adapter, asked_answer_form(rows.train[0].messages))
+        return tuned
     finally:
         if cache:
             with suppress(FileNotFoundError):  # another process may clear the same folder

@@ -28,7 +28,8 @@ from mondrian_core.evaluation.measure.outcomes import (
 )
 from mondrian_core.evaluation.measure.photographs import STAGE, EvaluationPhotograph
 from mondrian_core.events import EventListener, StageProgressed
-from mondrian_core.photograph_model import OnToken, PhotographModel, Question
+from mondrian_core.lora_files import adapter_answer_form
+from mondrian_core.photograph_model import OnToken, PhotographModel, Question, rubric_question_schema
 from mondrian_core.prompts import (
     AdvisorPrompt,
     ChatMessage,
@@ -37,7 +38,7 @@ from mondrian_core.prompts import (
     critique_messages,
 )
 from mondrian_core.recipes import Recipe
-from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique, round_score
+from mondrian_core.rubric import DIMENSIONS, AnswerForm, canonical_answer, make_critique, round_score
 from mondrian_core.samples_file import BASE, BEST_CHAMPION, CANDIDATE, CHAMPION, SamplesFile
 
 if TYPE_CHECKING:
@@ -226,18 +227,26 @@ class EvaluationRunner:
 
     def _question(self, inquiry: Inquiry) -> Question:
         settings = self.recipe.evaluate
+        adapter = self.adapters.get(inquiry.arm) if inquiry.adapter is None else inquiry.adapter
+        form = self._form_of(adapter)
         return Question(
-            messages=self._messages(inquiry.comparison),
+            messages=self._messages(form, inquiry.comparison),
+            schema=rubric_question_schema(form) if inquiry.constrained else None,
             image=inquiry.subject.image,
-            adapter=self.adapters.get(inquiry.arm) if inquiry.adapter is None else inquiry.adapter,
+            adapter=adapter,
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
             seed=answer_seed(settings.seed, inquiry.subject.digest),
             constrained=inquiry.constrained,
         )
 
-    def _messages(self, comparison: PortfolioComparison | None = None) -> list[ChatMessage]:
-        return critique_messages(self.prompt) if comparison is None else comparison_messages(self.prompt, comparison)
+    def _form_of(self, adapter: Path | None) -> AnswerForm:
+        """The form in which an arm is asked: an adapter in its own, the base in that of the candidate."""
+        return self.prompt.form if adapter is None else adapter_answer_form(adapter)
+
+    def _messages(self, form: AnswerForm, comparison: PortfolioComparison | None = None) -> list[ChatMessage]:
+        prompt = replace(self.prompt, form=form)
+        return critique_messages(prompt) if comparison is None else comparison_messages(prompt, comparison)
 
     def _digest(self, folder: Path | None) -> str:
         if folder not in self.digests:
@@ -296,7 +305,7 @@ class EvaluationRunner:
             switches[arm] = time.perf_counter() - started
             times[arm] = self.model.ask(
                 Question(
-                    messages=self._messages(),
+                    messages=self._messages(self.prompt.form),
                     image=subject.image,
                     adapter=self.adapters[arm],
                     max_tokens=tokens,

@@ -21,7 +21,7 @@ import numpy as np
 from mondrian_core.answer_schema import compile_json_grammar
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.score_distribution import decode_token_texts
-from mondrian_core.rubric import AnswerForm, critique_json_schema, grade_of_unfinished_answer
+from mondrian_core.rubric import AnswerForm, critique_json_schema, form_of_schema, grade_of_unfinished_answer
 
 _KEPT_GRAMMARS = 128  # one for each grade, and callers may send any number of schemas
 
@@ -114,10 +114,8 @@ def answer_grammar(base: BaseVLM, schema: Mapping[str, Any], vocabulary: int) ->
         schema: the rubric's schema of a form, or a caller's.
         vocabulary: length of the logits.
     """
-    for form in AnswerForm:
-        if schema == critique_json_schema(form):
-            return CritiqueGrammar(base, vocabulary, form)
-    return JsonGrammar(base, schema, vocabulary)
+    form = form_of_schema(schema)
+    return JsonGrammar(base, schema, vocabulary) if form is None else CritiqueGrammar(base, vocabulary, form)
 
 
 def _matcher(base: BaseVLM, schema: Mapping[str, Any]) -> Any:

@@ -14,6 +14,7 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 
+from mondrian_core import lora_files
 from mondrian_core.errors import BadRecipe
 from mondrian_core.files import write_atomic, write_json
 from mondrian_core.models.base_model import BaseVLM
@@ -22,6 +23,7 @@ from mondrian_core.models.lora.adapter_switch import AdapterSwitch, existing_ada
 from mondrian_core.models.lora.adapter_validation import adaptable_linear_layers, validate_adapter_folder
 from mondrian_core.models.lora.dora import DoRALinear
 from mondrian_core.recipes import TrainRecipe
+from mondrian_core.rubric import AnswerForm
 
 __all__ = [
     "AdapterSwitch",
@@ -152,3 +154,10 @@ def save_attached_adapter(base: BaseVLM, folder: Path, weights: dict[str, mx.arr
     plain = {name: np.array(array.astype(mx.float32)) for name, array in tensors.items()}
     write_atomic(folder / lora_adapter.ADAPTER_WEIGHTS_FILE, as_bytes(plain, metadata={"format": "mlx"}))
     write_json(folder / lora_adapter.ADAPTER_CONFIG_FILE, attached_adapter_config(base))
+
+
+def record_answer_form(folder: Path, form: AnswerForm) -> None:
+    """Write the form into an adapter's configuration, where it isn't the first one; other programs ignore the key."""
+    if form != AnswerForm.COMMENTS:
+        values = {**lora_files.read_adapter_config(folder), lora_files.ANSWER_FORM_KEY: form.value}
+        write_json(folder / lora_adapter.ADAPTER_CONFIG_FILE, values)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
 from mondrian_core.errors import BadPhotograph, ModelProcessDied, MondrianError
 from mondrian_core.images import PHOTOGRAPH_SUFFIXES, downscale_to_fit, open_photograph
-from mondrian_core.photograph_model import Question
+from mondrian_core.lora_files import adapter_answer_form
+from mondrian_core.photograph_model import Question, rubric_question_schema
 from mondrian_core.pixel_files import PixelFile, PixelFileCache
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.serving.engine.interface import Engine
@@ -52,8 +53,14 @@ class AdapterSmokeCheck:
         advisor = folder.parent.name
         known = {prompt.advisor: prompt for prompt in self._store.advisors()}
         advisor_prompt = known.get(advisor) or next(iter(known.values()), AdvisorPrompt(advisor, advisor))
+        form = adapter_answer_form(folder)
         for image in islice(self._photographs(), MAX_PHOTOGRAPHS):
-            question = Question(messages=critique_messages(advisor_prompt), image=image, adapter=folder)
+            question = Question(
+                messages=critique_messages(replace(advisor_prompt, form=form)),
+                image=image,
+                adapter=folder,
+                schema=rubric_question_schema(form),
+            )
             problem, answered = self._problem(question)
             if problem is None:
                 return ()

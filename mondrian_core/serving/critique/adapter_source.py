@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from mondrian_core.errors import AdapterNotLoadable
 from mondrian_core.files import read_json
+from mondrian_core.lora_files import adapter_answer_form
 from mondrian_core.registry import Registry
 from mondrian_core.registry.champion_pointer import POINTER
 from mondrian_core.registry.version import MANIFEST, PEFT_WEIGHTS, VERSION_NAME, WEIGHTS
+from mondrian_core.rubric import AnswerForm
 from mondrian_core.settings import ADVISOR_ID
 
 
@@ -20,6 +23,11 @@ class ServedAdapter:
     advisor: str | None
     version: str
     folder: Path
+
+    @cached_property
+    def answer_form(self) -> AnswerForm:
+        """The form in which it answers."""
+        return adapter_answer_form(self.folder)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient, parse_critique_strict
 from mondrian_core.errors import AnswerUnparsable, BadInput
 from mondrian_core.exif import messages_with_exif
-from mondrian_core.photograph_model import Question
+from mondrian_core.photograph_model import Question, rubric_question_schema
 from mondrian_core.pixel_files import PixelFile
 from mondrian_core.prompts import AdvisorPrompt, comparison_messages, critique_messages
 from mondrian_core.retrieval.nearest_neighbors import (
@@ -22,7 +22,7 @@ from mondrian_core.retrieval.nearest_neighbors import (
     comparison_from_neighbors,
     nearest_references,
 )
-from mondrian_core.rubric import Critique
+from mondrian_core.rubric import AnswerForm, Critique
 from mondrian_core.served_scores import with_served_scores
 from mondrian_core.serving.critique.adapter_source import ServedAdapter
 from mondrian_core.serving.critique.answer_options import AnswerOptions
@@ -240,9 +240,12 @@ class GenerationPass:
 def answer_in_one_pass(
     one_pass: GenerationPass, context: AnalysisContext, engine: Engine, on_progress: OnStrategyProgress
 ) -> StrategyAnswer:
-    """Ask for a critique of the context's photograph; see `ask_for_critique`."""
+    """Ask for a critique of the context's photograph, in the adapter's form; see `ask_for_critique`."""
+    form = one_pass.adapter.answer_form if one_pass.adapter else AnswerForm.COMMENTS
+    prompt = replace(context.advisor_prompt, form=form)
     question = Question(
-        messages=messages_with_exif(critique_messages(context.advisor_prompt), context.camera),
+        messages=messages_with_exif(critique_messages(prompt), context.camera),
+        schema=rubric_question_schema(form),
         image=context.image,
         adapter=one_pass.adapter.folder if one_pass.adapter else None,
         embed=one_pass.embed,

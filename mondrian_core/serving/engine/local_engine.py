@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mondrian_core import accelerator_lock
 from mondrian_core.photograph_model import OnToken, Question
 from mondrian_core.pixel_files import load_image
+from mondrian_core.rubric import form_of_schema
 from mondrian_core.samples_file import SAMPLES_NAME, SamplesFile
 from mondrian_core.serving.engine.interface import AdapterCacheUse, Reply
 from mondrian_core.serving.engine.shared_engine import WaitingQuestion
@@ -71,7 +72,7 @@ class LocalEngine:
         self._use(question.adapter)
         switch_seconds = time.perf_counter() - began
         prompt, encode_seconds = self._prompt(question)
-        drafter = self._drafter_for(question.adapter) if question.schema is None else None
+        drafter = self._drafter_for(question.adapter) if form_of_schema(question.schema) is not None else None
         count = 0
 
         def count_token(*_: Any) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -39,6 +41,7 @@ STATIC = _FOLDER / "static"
 SHOWN_SIDE = 1400
 COMPARED_SIDE = 480
 MAX_OTHERS = 3
+TOP_IMPROVEMENTS = 2
 _IN_BACKTICKS = re.compile(r"`([^`\n]+)`")
 RADAR_LABEL = "Scores by dimension"
 MODE_TITLES = {"lora": "Adapter", "rag": "Comparison with portfolio", "baseline": "Base model"}
@@ -124,7 +127,7 @@ def job_page(service: Service, job: Job) -> str:
             rewritten=rewritten_scores(job),
             entries=(job.answer or {}).get("dimensional_analysis", {}),
             radar=Markup(svg_markup(radar_chart({"candidate": scores}, RADAR_LABEL))) if scores else "",
-            weakest=sorted(scores, key=lambda name: scores[name])[:2] if scores else [],
+            improvements=improvements_of(job.answer or {}, scores or {}),
             correction=stored_correction(service.store, job),
             compared=compared_photographs(job),
             day=format_day,
@@ -134,6 +137,37 @@ def job_page(service: Service, job: Job) -> str:
             size=photograph_size(service.root, job),
             **camera_values(service.root, job),
         )
+    )
+
+
+@dataclass(frozen=True)
+class Improvements:
+    """What would improve a photograph most: a heading, and (title of a dimension or "", text) for each."""
+
+    title: str
+    items: tuple[tuple[str, str], ...]
+
+
+def improvements_of(answer: Mapping[str, Any], scores: Mapping[str, float]) -> Improvements:
+    """The critique's priority improvements; without any, the advice on its two weakest dimensions.
+
+    Dimensions with a recommendation come before those with a comment alone, which only says what is wrong.
+
+    Args:
+        answer: a critique's JSON.
+        scores: its scores, 0-10, by dimension.
+    """
+    if priorities := answer.get("priority_improvements"):
+        return Improvements("Priority improvements", tuple(("", str(text)) for text in priorities))
+    entries = answer.get("dimensional_analysis", {})
+    advised = [name for name in scores if entries[name].get("recommendation")]
+    weakest = sorted(scores, key=lambda name: (name not in advised, scores[name]))[:TOP_IMPROVEMENTS]
+    return Improvements(
+        "Top two improvements" if advised else "The two weakest dimensions",
+        tuple(
+            (DIMENSION_TITLES[name], str(entries[name].get("recommendation") or entries[name].get("comment", "")))
+            for name in weakest
+        ),
     )
 
 

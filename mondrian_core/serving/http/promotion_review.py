@@ -97,7 +97,7 @@ def review_promotion(settings: Settings, registry: Registry, advisor: str, name:
     review = PromotionReview(request=request, row=version_row(version), gates=[], decided={}, champion=champion)
     if (blocked := _blocked(registry, version, champion)) is not None:
         return replace(review, blocked=blocked)
-    decides = deciding_evaluation(version, conditions_in_force(settings, advisor))
+    decides = deciding_evaluation(version, conditions_in_force(settings, advisor, version.answer_form))
     if decides is not None:
         report = decides.report
         decided = {

@@ -28,6 +28,7 @@ from mondrian_core.pixel_files import PixelFile, PixelFileCache
 from mondrian_core.prompts import AdvisorPrompt, prompt_digest
 from mondrian_core.retrieval.nearest_neighbors import ReferencePhotograph, path_below_source, portfolio_from_profiles
 from mondrian_core.rollout import FAULT_KEY, Fault
+from mondrian_core.rubric import AnswerForm
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters
 from mondrian_core.serving.critique.adapter_source import ServedAdapter
 from mondrian_core.serving.critique.answer_options import DETAILS_KEY, answer_options_from_details
@@ -162,7 +163,10 @@ class JobRunner:
             strategies = {requested: strategies[requested]}
         skip = max(0, job.attempts - MAX_ATTEMPTS)
         outcome = run_fallback_chain(strategies, requested, context, self.engine, on_progress=on_progress, skip=skip)
-        facts = {"prompt_sha256": prompt_digest(advisor_prompt), "pixels": list(photograph.size)}
+        facts = {
+            "prompt_sha256": prompt_digest(replace(advisor_prompt, form=_answer_form(outcome.answer))),
+            "pixels": list(photograph.size),
+        }
         return outcome, {**facts, "camera": context.camera} if context.camera else facts
 
     def _camera_of(self, job: Job) -> str | None:
@@ -356,6 +360,12 @@ def path_inside_workspace(root: Path, path: Path) -> Path:
     if whole is None or not whole.is_relative_to(root.resolve()):
         raise BadPhotograph(str(path), "missing", "it is not in the workspace")
     return whole
+
+
+def _answer_form(answer: object) -> AnswerForm:
+    """The form in which a critique was asked for; the first one for an answer in a caller's own form."""
+    adapter = answer.adapter if isinstance(answer, StrategyAnswer) else None
+    return adapter.answer_form if adapter else AnswerForm.COMMENTS
 
 
 def source_file(root: Path, path: str) -> Path | None:

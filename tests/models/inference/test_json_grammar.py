@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -22,8 +23,13 @@ from mondrian_core.models.score_distribution import decode_token_texts, locate_s
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.rubric import (
     DIMENSIONS,
+    MAX_ANSWER_TOKENS,
     MAX_COMMENT_CHARACTERS,
+    MAX_STRENGTHS,
+    AnswerForm,
+    Assessment,
     Critique,
+    Region,
     canonical_answer,
     critique_json_schema,
     grade_from_scores,
@@ -75,14 +81,14 @@ def answer_of(comment: str, scores: Sequence[float] = (7,) * len(DIMENSIONS)) ->
     )
 
 
-def critique_grammar(base: BaseVLM) -> JsonGrammar:
+def critique_grammar(base: BaseVLM, form: AnswerForm = AnswerForm.COMMENTS) -> JsonGrammar:
     """The grammar that the service answers with."""
-    return answer_grammar(base, critique_json_schema(), len(base.tokenizer))
+    return answer_grammar(base, critique_json_schema(form), len(base.tokenizer))
 
 
-def walked(base: BaseVLM, ids: Sequence[int]) -> str:
+def walked(base: BaseVLM, ids: Sequence[int], form: AnswerForm = AnswerForm.COMMENTS) -> str:
     """Where the grammar refuses the tokens of an answer, or forces others; empty when it does neither and may end."""
-    grammar, place = critique_grammar(base), 0
+    grammar, place = critique_grammar(base, form), 0
     while place < len(ids):
         coming = grammar.forced() or [ids[place]]
         if list(ids[place : place + len(coming)]) != coming:
@@ -158,17 +164,17 @@ def test_streamed_pieces_are_whole_characters(reader: BaseVLM, name: str) -> Non
     assert sum("\ufffd" in piece for piece in heard) == (8 if "\ufffd" in answer else 0)
 
 
-def written(base: BaseVLM, seed: int) -> str:
+def written(base: BaseVLM, seed: int, form: AnswerForm = AnswerForm.COMMENTS) -> str:
     """An answer by a model that chooses at random among what the grammar allows, rather something odd."""
     draw = np.random.default_rng(seed)
-    grammar = critique_grammar(base)
+    grammar = critique_grammar(base, form)
     vocabulary = len(base.tokenizer)
     closing, invisible, digits = (
         np.array([test(piece) for piece in decode_token_texts(base, range(vocabulary))])
         for test in (lambda piece: '"' in piece, lambda piece: not has_visible_character(piece), str.isdigit)
     )
     ids: list[int] = []
-    while len(ids) < 6000:
+    while len(ids) < 20_000:
         allowed = np.isfinite(np.array(grammar.mask_logits(mx.zeros(vocabulary))))
         if allowed[sorted(base.end_tokens)].any():
             return str(base.tokenizer.decode(ids))
@@ -210,6 +216,81 @@ def test_invisible_comments_are_refused_by_grammar_and_reader(reader: BaseVLM, c
             with pytest.raises(CritiqueParseError, match="no_comment"):
                 read(answer)
     assert walked(reader, tokenize_plain_text(reader, answer_of(f"{character}x"))) == ""
+
+
+def advice_of(text: str, regions: Sequence[Region] = ()) -> Critique:
+    """A critique whose every part is the text; every other dimension has no recommendation."""
+    assessments = {
+        name: Assessment(number, text, text, tuple(regions)) if number % 2 else Assessment(number, text)
+        for number, name in enumerate(DIMENSIONS, 1)
+    }
+    return Critique(assessments, "4.5", strengths=(text,) * MAX_STRENGTHS, priority_improvements=(text,) * 2)
+
+
+@pytest.mark.parametrize("name", COMMENTS)
+def test_advice_targets_match_grammar(any_reader: BaseVLM, name: str) -> None:
+    boxes = ((0.0, 0.0, 1.0, 1.0), (0.1, 0.25, 0.999, 0.5), (0.001, 0.01, 0.012, 0.02))
+    for regions, changes in (
+        ((), {}),
+        (boxes, {}),
+        (boxes[:1], {"strengths": ()}),
+        ((), {"priority_improvements": ()}),
+    ):
+        critique = replace(advice_of(COMMENTS[name], regions), **changes)
+        answer = training_target(critique, AnswerForm.ADVICE)
+        ids = tokenize_plain_text(any_reader, answer)
+        assert walked(any_reader, ids, AnswerForm.ADVICE) == ""
+        assert any_reader.tokenizer.decode(ids) == answer
+        assert parse_critique_strict(answer).regions.get("composition", ()) == regions
+
+
+def test_advice_grammar_writes_the_first_form_and_empty_lists(any_reader: BaseVLM) -> None:
+    plain = answer_of("Calm.")
+    empty = plain.replace('"overall', '"strengths": [], "priority_improvements": [], "overall')
+    for answer in (plain, empty):
+        assert walked(any_reader, tokenize_plain_text(any_reader, answer), AnswerForm.ADVICE) == ""
+        assert parse_critique_strict(answer).strengths == ()
+    assert walked(any_reader, tokenize_plain_text(any_reader, empty)) != "", "the first form has no lists"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"score": 1, "comment": "x", "recommendation": "x"', '"score": 1, "recommendation": "x", "comment": "x"'),
+        ('"recommendation": "x", ', ""),
+        ("[[100, ", "[[1001, "),
+        ("[[100, ", "[[0.1, "),
+        (", 900]]", "]]"),
+        ('"recommendation": "x"', '"recommendation": "\u200b"'),
+        ('"strengths": ["x"', '"strengths": [" "'),
+        ('"priority_improvements": ["x", "x"]', '"priority_improvements": ["x", "x", "x", "x"]'),
+        ("4.5", "4.6"),
+    ],
+)
+def test_what_the_second_form_forbids_is_never_written(any_reader: BaseVLM, before: str, after: str) -> None:
+    answer = training_target(advice_of("x", ((0.1, 0.2, 0.5, 0.9),)), AnswerForm.ADVICE)
+    assert before in answer
+    ids = tokenize_plain_text(any_reader, answer.replace(before, after, 1))
+    assert walked(any_reader, ids, AnswerForm.ADVICE) != ""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_advice_grammar_output_parses_strictly(any_reader: BaseVLM, seed: int) -> None:
+    critique = parse_critique_strict(written(any_reader, seed, AnswerForm.ADVICE))
+    assert critique.overall_grade == grade_from_scores(critique.scores)
+
+
+def test_long_advice_fits_into_an_answer(any_reader: BaseVLM) -> None:
+    """English advice of 40 words for every comment and recommendation, with boxes and lists, is never truncated."""
+    words = "The bright fence along the lower edge leads the eye away from the tree, so that it loses weight. " * 2
+    critique = advice_of(words.strip(), ((0.1, 0.25, 0.999, 0.5),))
+    full = {name: replace(critique.assessments["composition"], score=5) for name in DIMENSIONS}
+    answer = training_target(
+        Critique(full, "5.0", strengths=("Calm light on the water.",) * 4, priority_improvements=(words.strip(),) * 3),
+        AnswerForm.ADVICE,
+    )
+    count = len(tokenize_plain_text(any_reader, answer))
+    assert count < MAX_ANSWER_TOKENS, count
 
 
 @settings(max_examples=40)
