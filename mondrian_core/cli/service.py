@@ -148,6 +148,9 @@ def _draw_critiques(console: Console, group: list[AnalysisResult]) -> None:
     if found:
         console.print(rich_critique_table(found))
     for each in group:
+        for neighbor in each.details.get("compared_with") or []:
+            if reason := neighbor.get("reason"):
+                console.print(f"  compared with {escape(str(neighbor.get('photograph')))}: {escape(reason)}")
         if each.critique is None:
             console.print(f"  {each.advisor}, {each.requested_mode} failed: {escape(each.error or '')}")
         if each.sidecar_error:
