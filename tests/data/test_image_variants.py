@@ -18,13 +18,12 @@ from mondrian_core.data.augmentation.image_variants import (
     Rotate,
     apply_variant,
     forbidden_operations,
-    inscribed_share,
     is_operation_allowed,
     mirrored_text,
     plan_variants,
     variant_comments,
 )
-from mondrian_core.images import MAX_ASPECT
+from mondrian_core.images import MAX_ASPECT, inscribed_share
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import DIMENSIONS
 from tests.data.stand_in import picture

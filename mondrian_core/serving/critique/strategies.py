@@ -247,14 +247,18 @@ def answer_in_one_pass(
     one_pass: GenerationPass, context: AnalysisContext, engine: Engine, on_progress: OnStrategyProgress
 ) -> StrategyAnswer:
     """Ask for a critique of the context's photograph; see `ask_for_critique`."""
-    question = Question(
+    question = replace(critique_question(context, one_pass.adapter), embed=one_pass.embed)
+    return ask_for_critique(replace(one_pass, options=context.options), engine, question, on_progress)
+
+
+def critique_question(context: AnalysisContext, adapter: ServedAdapter | None) -> Question:
+    """The question for a critique of the context's photograph by an adapter (None: by the base)."""
+    return Question(
         messages=messages_with_exif(critique_messages(context.advisor_prompt), context.camera),
         image=context.image,
-        adapter=one_pass.adapter.folder if one_pass.adapter else None,
-        embed=one_pass.embed,
+        adapter=adapter.folder if adapter else None,
         precedents=not context.timed,
     )
-    return ask_for_critique(replace(one_pass, options=context.options), engine, question, on_progress)
 
 
 def ask_for_critique(
