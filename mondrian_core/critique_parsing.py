@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 import math
 import re
-from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mondrian_core.json_objects import JsonObject, find_json_objects, object_end
 from mondrian_core.rubric import (
     DIMENSIONS,
+    MAX_PRIORITIES,
+    MAX_REGIONS,
     MAX_SCORE,
+    MAX_STRENGTHS,
     MIN_SCORE,
+    REGION_SCALE,
     Assessment,
     Critique,
+    Region,
     dump_canonical_json,
     has_visible_character,
+    is_empty_region,
     mean_score,
 )
 
@@ -48,6 +54,9 @@ PARSE_ERROR_REASONS: tuple[str, ...] = (
     "bad_score",
     "score_out_of_range",
     "no_comment",
+    "bad_recommendation",
+    "bad_regions",
+    "bad_list",
     "bad_grade",
     "grade_inconsistent",
 )
@@ -73,30 +82,36 @@ _PLAIN_GRADE = re.compile(r"[0-9]{1,2}(\.[0-9]+)?")
 
 
 def parse_critique_strict(text: str) -> Critique:
-    """Parse an answer that is exactly the canonical object.
+    """Parse an answer that is exactly the canonical object, in either form.
 
     Accepts white space around the object, and unnecessary escapes (earlier adapters were trained on them). Rejects a
     fence, a missing or extra key, a key out of order, a score that isn't a number in 0-10, a comment without a visible
     character, and a grade that isn't a plain number ("7.0/10") or differs from the mean by more than `GRADE_TOLERANCE`.
+    Of advice it rejects a recommendation, strength or priority without a visible character, regions without a
+    recommendation, and more regions, strengths or priorities than the form allows. A region without an area is left
+    out, because the grammar can't keep a model from writing one.
 
     Raises:
         CritiqueParseError: with the first reason found.
     """
     answer = _load_object(text)
-    if list(answer)[:2] != ["dimensional_analysis", "overall_grade"] or set(answer) - _ANSWER_KEYS:
+    if not _has_keys(answer, _ANSWER_KEYS, ("dimensional_analysis", "overall_grade")):
         raise CritiqueParseError("wrong_keys", ", ".join(answer))
     dimensions = answer["dimensional_analysis"]
     if not isinstance(dimensions, dict) or list(dimensions) != list(DIMENSIONS):
         raise CritiqueParseError("missing_dimensions", f"expected all {len(DIMENSIONS)} dimensions in order")
     for name, entry in dimensions.items():
-        if not isinstance(entry, dict) or list(entry)[:2] != ["score", "comment"] or set(entry) - _ENTRY_KEYS:
+        if not isinstance(entry, dict) or not _has_keys(entry, _ENTRY_KEYS, ("score", "comment")):
             raise CritiqueParseError("wrong_keys", name)
+        _require_strict_advice(name, entry)
         if isinstance(entry["score"], str):
             raise CritiqueParseError("bad_score", f"{name}: the score is a string")
+    for key, most in _LIST_LIMITS.items():
+        _require_strict_texts(key, answer.get(key, []), most)
     grade = answer["overall_grade"]
     if not isinstance(grade, str) or not _PLAIN_GRADE.fullmatch(grade):
         raise CritiqueParseError("bad_grade", f"{grade!r} is not a number in a string")
-    return _validate_critique(dimensions, answer["overall_grade"], answer.get("advisor_notes"), strict=True)
+    return _validate_critique(answer, [], strict=True)
 
 
 def parse_critique_lenient(text: str) -> ParsedCritique:
@@ -104,14 +119,14 @@ def parse_critique_lenient(text: str) -> ParsedCritique:
 
     Accepts a ```json fence, prose around the object, trailing commas, numbers as strings, and the legacy form with a
     `dimensions` list. Of several critiques in one text the last one counts. Missing dimensions are never filled in.
+    Recommendations, regions, strengths and priorities that can't be read are left out.
 
     Raises:
         CritiqueParseError: the text contains no complete critique.
     """
     answer, repairs = parse_answer_object(text)
-    dimensions, grade, notes = _from_legacy_form(answer, repairs)
-    critique = _validate_critique(dimensions, grade, notes, strict=False, repairs=repairs)
-    return ParsedCritique(critique, tuple(repairs))
+    critique = _validate_critique(_from_legacy_form(answer, repairs), repairs, strict=False)
+    return ParsedCritique(critique, tuple(dict.fromkeys(repairs)))
 
 
 def parse_answer_object(text: str) -> tuple[dict[str, Any], list[str]]:
@@ -135,21 +150,14 @@ def parse_answer_object(text: str) -> tuple[dict[str, Any], list[str]]:
         return answer, [*repairs, "trailing_comma"]
 
 
-_ANSWER_KEYS = {"dimensional_analysis", "overall_grade", "advisor_notes"}
-
-
-_ENTRY_KEYS = {"score", "comment", "recommendation"}
+# In canonical order.
+_ANSWER_KEYS = ("dimensional_analysis", "strengths", "priority_improvements", "overall_grade", "advisor_notes")
+_ENTRY_KEYS = ("score", "comment", "recommendation", "regions")
+_LIST_LIMITS = {"strengths": MAX_STRENGTHS, "priority_improvements": MAX_PRIORITIES}
 
 
 # Strings are matched as a whole, so a comma inside a string is never a trailing comma.
 _TRAILING_COMMA = re.compile(r'(?P<text>"(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DOTALL)
-
-
-_BRACE = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}]', re.DOTALL)
-
-
-# A JSON string has no raw line break, so a match is never inside an object.
-_FENCE = re.compile(r"```(?:json)?[ \t]*\r?\n\s*(?=\{)", re.IGNORECASE)
 
 
 _OBJECT_START = re.compile(r'\{\s*("|$)')
@@ -174,7 +182,7 @@ def _load_object(text: str) -> dict[str, Any]:
         )
         json.dumps(answer, ensure_ascii=False).encode()  # raises for a lone surrogate
     except (json.JSONDecodeError, RecursionError) as error:
-        cut = stripped.startswith("{") and _object_end(stripped) is None
+        cut = stripped.startswith("{") and object_end(stripped) is None
         raise CritiqueParseError("cut" if cut else "not_json", str(error)) from None
     except CritiqueParseError:
         raise
@@ -183,16 +191,6 @@ def _load_object(text: str) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise CritiqueParseError("not_json", "the answer is not an object")
     return answer
-
-
-def _object_end(text: str, start: int = 0, limit: int | None = None) -> int | None:
-    """Index after the brace that closes the object at `text[start]`; None when there is none before `limit`."""
-    depth = 0
-    for token in _BRACE.finditer(text, start, len(text) if limit is None else limit):
-        depth += {"{": 1, "}": -1}.get(token.group(), 0)
-        if depth == 0:
-            return token.end()
-    return None
 
 
 def _refuse_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -217,10 +215,10 @@ def _parse_bounded_int(digits: str) -> int:
 
 def _extract_object(text: str, repairs: list[str]) -> str:
     """The JSON object of the critique in a text; the last one if there are several."""
-    objects = _find_objects(text)
+    objects = find_json_objects(text)
     if not objects:
         return text
-    critiques = [item for item in objects if item.is_critique]
+    critiques = [item for item in objects if _is_critique(item)]
     chosen = (critiques or objects)[-1 if critiques else 0]
     if chosen.fenced:
         repairs.append("fence")
@@ -231,37 +229,11 @@ def _extract_object(text: str, repairs: list[str]) -> str:
     return chosen.text
 
 
-@dataclass(frozen=True)
-class _JsonObject:
-    """Text from a brace to its closing brace, or to the end of the text."""
-
-    text: str
-    closed: bool
-    fenced: bool
-
-    @property
-    def is_critique(self) -> bool:
-        """True if it has the keys of a critique, or is an object that the text cuts off."""
-        return any(key in self.text for key in _CRITIQUE_KEYS) or (
-            not self.closed and bool(_OBJECT_START.match(self.text))
-        )
-
-
-def _find_objects(text: str) -> list[_JsonObject]:
-    """The outermost objects of a text, in order; the last one may be unclosed. Takes linear time."""
-    fenced = [found.end() for found in _FENCE.finditer(text)]
-    objects: list[_JsonObject] = []
-    position = 0
-    while (start := text.find("{", position)) >= 0:
-        index = bisect_right(fenced, start)
-        following = fenced[index] if index < len(fenced) else None
-        end = _object_end(text, start, following)
-        if end is None and following is not None:
-            position = following  # a brace in prose: an object never contains a fence
-            continue
-        position = len(text) if end is None else end
-        objects.append(_JsonObject(text[start:position], end is not None, index > 0 and fenced[index - 1] == start))
-    return objects
+def _is_critique(found: JsonObject) -> bool:
+    """True if it has the keys of a critique, or is an object that the text cuts off."""
+    return any(key in found.text for key in _CRITIQUE_KEYS) or (
+        not found.closed and bool(_OBJECT_START.match(found.text))
+    )
 
 
 def dimension_from_label(label: str) -> str | None:
@@ -271,47 +243,101 @@ def dimension_from_label(label: str) -> str | None:
     return name if name in DIMENSIONS else None
 
 
-def _from_legacy_form(answer: dict[str, Any], repairs: list[str]) -> tuple[dict[str, Any], Any, Any]:
+def _from_legacy_form(answer: dict[str, Any], repairs: list[str]) -> dict[str, Any]:
+    """The answer with the keys of the canonical form, their values unchecked."""
     if "dimensional_analysis" in answer:
-        dimensions = answer["dimensional_analysis"]
-        if not isinstance(dimensions, dict):
+        if not isinstance(answer["dimensional_analysis"], dict):
             raise CritiqueParseError("missing_dimensions", "dimensional_analysis is not an object")
-        return dimensions, answer.get("overall_grade"), answer.get("advisor_notes")
+        return answer
     if not isinstance(answer.get("dimensions"), list):
         raise CritiqueParseError("missing_dimensions", "neither dimensional_analysis nor dimensions")
     repairs.append("older_form")
-    dimensions = {}
+    dimensions: dict[str, Any] = {}
     for entry in answer["dimensions"]:
         name = dimension_from_label(str(entry.get("name", ""))) if isinstance(entry, dict) else None
         if name:
             dimensions.setdefault(name, entry)
-    return dimensions, answer.get("overall_score"), answer.get("technical_notes") or None
+    return {
+        "dimensional_analysis": dimensions,
+        "strengths": answer.get("key_strengths"),
+        "priority_improvements": answer.get("priority_improvements"),
+        "overall_grade": answer.get("overall_score"),
+        "advisor_notes": answer.get("technical_notes"),
+    }
 
 
-def _validate_critique(
-    dimensions: Mapping[str, Any], grade: Any, notes: Any, *, strict: bool, repairs: list[str] | None = None
-) -> Critique:
+def _has_keys(found: Mapping[str, Any], known: Sequence[str], required: Sequence[str]) -> bool:
+    """True if the keys are known ones in their order, with all of the required ones."""
+    return list(found) == [key for key in known if key in found] and all(key in found for key in required)
+
+
+def _require_strict_advice(name: str, entry: Mapping[str, Any]) -> None:
+    """Check what only advice has in one dimension.
+
+    Raises:
+        CritiqueParseError: the strict reader doesn't accept it.
+    """
+    if "recommendation" in entry and not _is_readable_text(entry["recommendation"]):
+        raise CritiqueParseError("bad_recommendation", name)
+    if "regions" not in entry:
+        return
+    regions = entry["regions"]
+    if "recommendation" not in entry or not isinstance(regions, list) or not 1 <= len(regions) <= MAX_REGIONS:
+        raise CritiqueParseError("bad_regions", f"{name}: 1 to {MAX_REGIONS} after a recommendation")
+    if any(_region_from_value(each) is None for each in regions):
+        raise CritiqueParseError("bad_regions", f"{name}: {regions!r}")
+
+
+def _require_strict_texts(key: str, texts: Any, most: int) -> None:
+    if not isinstance(texts, list) or len(texts) > most or not all(map(_is_readable_text, texts)):
+        raise CritiqueParseError("bad_list", f"{key}: at most {most} texts")
+
+
+def _is_readable_text(value: Any) -> bool:
+    return isinstance(value, str) and has_visible_character(value)
+
+
+def _validate_critique(answer: Mapping[str, Any], repairs: list[str], *, strict: bool) -> Critique:
+    dimensions, grade, notes = answer["dimensional_analysis"], answer.get("overall_grade"), answer.get("advisor_notes")
     missing = [name for name in DIMENSIONS if name not in dimensions]
     if missing:
         raise CritiqueParseError("missing_dimensions", ", ".join(missing))
-    assessments = {name: _assessment(name, dimensions[name]) for name in DIMENSIONS}
+    assessments = {name: _assessment(name, dimensions[name], repairs) for name in DIMENSIONS}
     scores = {name: assessment.score for name, assessment in assessments.items()}
+    return Critique(
+        assessments,
+        _validate_grade(grade, mean_score(scores), repairs, strict=strict),
+        notes if isinstance(notes, str) and notes else None,
+        strengths=_texts(answer.get("strengths"), "strengths_left_out", repairs),
+        priority_improvements=_texts(answer.get("priority_improvements"), "priorities_left_out", repairs),
+    )
+
+
+def _validate_grade(grade: Any, mean: float, repairs: list[str], *, strict: bool) -> str:
+    """The grade as a plain number.
+
+    Args:
+        grade: as the answer states it.
+        mean: the mean score, 0-10.
+        repairs: receives what the lenient reader changed.
+        strict: refuse a grade that is missing or contradicts the mean.
+    """
     value = _parse_number(grade)
-    if value is None and not strict and repairs is not None:
+    if value is None and not strict:
         repairs.append("grade_computed")
-        value = round(mean_score(scores), 1)
+        value = round(mean, 1)
     if value is None or not MIN_SCORE <= value <= MAX_SCORE:
         raise CritiqueParseError("bad_grade", repr(grade))
-    if strict and abs(value - mean_score(scores)) > GRADE_TOLERANCE:
-        raise CritiqueParseError("grade_inconsistent", f"grade {value} but a mean score of {mean_score(scores):.2f}")
-    if not isinstance(grade, str) or not _PLAIN_GRADE.fullmatch(grade):
-        if isinstance(grade, str) and repairs is not None and _parse_number(grade) is not None:
-            repairs.append("grade_spelling")
-        grade = f"{value:.1f}"
-    return Critique(assessments, grade, notes if isinstance(notes, str) and notes else None)
+    if strict and abs(value - mean) > GRADE_TOLERANCE:
+        raise CritiqueParseError("grade_inconsistent", f"grade {value} but a mean score of {mean:.2f}")
+    if isinstance(grade, str) and _PLAIN_GRADE.fullmatch(grade):
+        return grade
+    if isinstance(grade, str) and _parse_number(grade) is not None:
+        repairs.append("grade_spelling")
+    return f"{value:.1f}"
 
 
-def _assessment(name: str, entry: Any) -> Assessment:
+def _assessment(name: str, entry: Any, repairs: list[str]) -> Assessment:
     if not isinstance(entry, dict):
         raise CritiqueParseError("wrong_keys", name)
     score = _parse_number(entry.get("score"))
@@ -323,7 +349,42 @@ def _assessment(name: str, entry: Any) -> Assessment:
     if not isinstance(comment, str) or not has_visible_character(comment):
         raise CritiqueParseError("no_comment", name)
     recommendation = entry.get("recommendation")
-    return Assessment(score, comment, recommendation if isinstance(recommendation, str) and recommendation else None)
+    if not _is_readable_text(recommendation):
+        return Assessment(score, comment)
+    return Assessment(score, comment, recommendation, _regions(entry.get("regions"), repairs))
+
+
+def _texts(value: Any, repair: str, repairs: list[str]) -> tuple[str, ...]:
+    """The texts with a visible character; what else the value holds is a repair."""
+    given = value if isinstance(value, list) else [] if value is None else [value]
+    texts = tuple(text for text in given if _is_readable_text(text))
+    if len(texts) < len(given):
+        repairs.append(repair)
+    return texts
+
+
+def _regions(value: Any, repairs: list[str]) -> tuple[Region, ...]:
+    """The regions that point at something; what else the value holds is a repair."""
+    given = value if isinstance(value, list) else [] if value is None else [value]
+    found = [_region_from_value(each) for each in given]
+    regions = tuple(region for region in found if region is not None and not is_empty_region(region))
+    if len(regions) < len(given):
+        repairs.append("region_left_out")
+    return regions
+
+
+def _region_from_value(value: Any) -> Region | None:
+    """Four numbers as fractions of width and height: given as fractions (0-1), or as whole thousandths."""
+    if not isinstance(value, list) or len(value) != 4:
+        return None
+    if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in value):
+        return None
+    fractions = all(0 <= each <= 1 for each in value)
+    whole = all(0 <= each <= REGION_SCALE and float(each).is_integer() for each in value)
+    if not fractions and not whole:
+        return None
+    left, top, right, bottom = (float(each) if fractions else each / REGION_SCALE for each in value)
+    return left, top, right, bottom
 
 
 def _parse_number(value: Any) -> float | None:

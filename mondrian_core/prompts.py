@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.rubric import DIMENSIONS, AnswerForm
 
 CRITIQUE_INSTRUCTION = (
     "Critique the photograph. Answer with one JSON object and nothing else: for each of "
@@ -21,15 +21,32 @@ CRITIQUE_INSTRUCTION = (
     '{"dimensional_analysis": {"composition": {"score": 7, "comment": "..."}, ...}, "overall_grade": "7.0"}'
 )
 
+ADVICE_INSTRUCTION = (
+    "Critique the photograph and advise its maker. Answer with one JSON object and nothing else: for each of "
+    + ", ".join(DIMENSIONS)
+    + " a whole score from 0 to 10, a comment and a recommendation (what to do next time or in post), with regions "
+    "[left, top, right, bottom] from 0 to 1000 where a place is meant; then strengths, at most three "
+    "priority_improvements, and the overall grade with one decimal. Form: "
+    '{"dimensional_analysis": {"composition": {"score": 7, "comment": "...", "recommendation": "..."}, ...}, '
+    '"strengths": ["..."], "priority_improvements": ["..."], "overall_grade": "7.0"}'
+)
+_INSTRUCTIONS = {AnswerForm.COMMENTS: CRITIQUE_INSTRUCTION, AnswerForm.ADVICE: ADVICE_INSTRUCTION}
+
 
 @dataclass(frozen=True)
 class AdvisorPrompt:
-    """An advisor as the prompt needs it: columns of the table `advisors`."""
+    """An advisor as the prompt needs it: columns of the table `advisors`, and the form in which the answer is asked."""
 
     advisor: str
     name: str
     bio: str = ""
     prompt: str | None = None
+    form: AnswerForm = field(default=AnswerForm.COMMENTS, kw_only=True)
+
+    @property
+    def instruction(self) -> str:
+        """The request for a critique in the advisor prompt's form."""
+        return _INSTRUCTIONS[self.form]
 
     @property
     def system_message(self) -> str:
@@ -46,7 +63,7 @@ def critique_messages(advisor_prompt: AdvisorPrompt) -> list[ChatMessage]:
     """System and user message that ask for one critique; the photograph comes last."""
     return [
         {"role": "system", "content": [{"type": "text", "text": advisor_prompt.system_message}]},
-        {"role": "user", "content": [{"type": "text", "text": CRITIQUE_INSTRUCTION}, {"type": "image"}]},
+        {"role": "user", "content": [{"type": "text", "text": advisor_prompt.instruction}, {"type": "image"}]},
     ]
 
 

@@ -1,4 +1,4 @@
-"""The rubric: its dimensions, the critique type and the canonical JSON spelling of an answer.
+"""The rubric: its dimensions, the critique type and the canonical JSON spelling of an answer in both its forms.
 
 The lowest module of the core: it knows nothing of models, files or databases, so training, evaluation and serving share
 it without importing one another. `critique_parsing` has the parsers.
@@ -6,6 +6,10 @@ it without importing one another. `critique_parsing` has the parsers.
 The canonical spelling is what `json.dumps(..., ensure_ascii=False)` writes (separators ", " and ": ", raw UTF-8) in the
 order of `DIMENSIONS`. Constrained decoding emits exactly this spelling, so the model is also trained on it. The grammar
 allows escapes only for quotes, backslashes and control characters, so `canonical_answer` escapes nothing else.
+
+An answer has one of two forms. Comments: a score and a comment for each dimension, then the grade. Advice: the same,
+and where they are known recommendations with regions, strengths and priority improvements. Inside a model a region is
+written in whole thousandths of width and height (Qwen-VL's grounding convention), everywhere else in fractions.
 """
 
 from __future__ import annotations
@@ -14,8 +18,9 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any
 
 DIMENSIONS: tuple[str, ...] = (
@@ -34,7 +39,18 @@ MIN_SCORE, MAX_SCORE = 0, 10
 # languages with an alphabet, comments of this length for all dimensions fit into the tokens; in others the token limit
 # applies first.
 MAX_ANSWER_TOKENS = 2048
-MAX_COMMENT_CHARACTERS = 600
+MAX_COMMENT_CHARACTERS = 600  # of a recommendation, a strength and a priority too
+MAX_REGIONS = 3  # of one recommendation
+MAX_STRENGTHS = 8
+MAX_PRIORITIES = 3
+REGION_SCALE = 1000  # a region in a model's answer is written in thousandths of width and height
+
+
+class AnswerForm(StrEnum):
+    """What an answer holds: scores and comments, or advice as well. An adapter's manifest names its form."""
+
+    COMMENTS = "comments"
+    ADVICE = "advice"
 
 
 # A comment needs one character outside of this class: neither white space, nor a control character, nor one that
@@ -59,22 +75,31 @@ DIMENSION_TITLES: dict[str, str] = {
 }
 
 
+Region = tuple[float, float, float, float]  # left, top, right, bottom: fractions (0-1) of width and height
+
+
 @dataclass(frozen=True)
 class Assessment:
-    """One dimension of a critique: a score (0-10), a comment and an optional recommendation."""
+    """One dimension of a critique: a score (0-10), a comment and an optional recommendation with its regions."""
 
     score: float
     comment: str
     recommendation: str | None = None
+    regions: tuple[Region, ...] = ()
 
 
 @dataclass(frozen=True)
 class Critique:
-    """An assessment of each dimension, in the order of `DIMENSIONS`, and an overall grade such as "8.1"."""
+    """An assessment of each dimension, in the order of `DIMENSIONS`, and an overall grade such as "8.1".
+
+    `strengths` and `priority_improvements` are empty where the advisor's material has none.
+    """
 
     assessments: Mapping[str, Assessment]
     overall_grade: str
     advisor_notes: str | None = None
+    strengths: tuple[str, ...] = field(default=(), kw_only=True)
+    priority_improvements: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def scores(self) -> dict[str, float]:
@@ -92,16 +117,32 @@ class Critique:
         """Mean of all scores, 0-10."""
         return mean_score(self.scores)
 
+    @property
+    def regions(self) -> dict[str, tuple[Region, ...]]:
+        """What the recommendations point at, by dimension, for those that point at something."""
+        return {name: regions for name in DIMENSIONS if (regions := self.assessments[name].regions)}
+
     def as_dict(self) -> dict[str, Any]:
-        """The canonical answer as plain values, keys in canonical order."""
+        """All that the critique says as plain values, keys in canonical order, regions in fractions (0-1)."""
+        return self._as_dict(lambda value: value)
+
+    def _as_dict(self, spelled: Callable[[float], float]) -> dict[str, Any]:
+        """The plain values; `spelled` turns each fraction of a region into the number that is written."""
         dimensions = {}
         for name in DIMENSIONS:
             assessment = self.assessments[name]
             entry: dict[str, Any] = {"score": int_if_whole(assessment.score), "comment": assessment.comment}
             if assessment.recommendation:
                 entry["recommendation"] = assessment.recommendation
+                if assessment.regions:
+                    entry["regions"] = [[spelled(value) for value in region] for region in assessment.regions]
             dimensions[name] = entry
-        answer: dict[str, Any] = {"dimensional_analysis": dimensions, "overall_grade": self.overall_grade}
+        answer: dict[str, Any] = {"dimensional_analysis": dimensions}
+        if self.strengths:
+            answer["strengths"] = list(self.strengths)
+        if self.priority_improvements:
+            answer["priority_improvements"] = list(self.priority_improvements)
+        answer["overall_grade"] = self.overall_grade
         if self.advisor_notes:
             answer["advisor_notes"] = self.advisor_notes
         return answer
@@ -138,9 +179,21 @@ def make_critique(scores: Mapping[str, float], comments: Mapping[str, str], grad
     return Critique(assessments, grade or grade_from_scores(scores))
 
 
-def canonical_answer(critique: Critique) -> str:
-    """The canonical spelling, shared by training, constrained decoding and the strict parser."""
-    return dump_canonical_json(critique.as_dict())
+def canonical_answer(critique: Critique, form: AnswerForm | None = None) -> str:
+    """The canonical spelling, shared by training, constrained decoding and the strict parser.
+
+    Args:
+        critique: what is written.
+        form: the form in which a model answers; None: everything that the critique says, as it is stored, with regions
+            in fractions.
+    """
+    if form is None:
+        return dump_canonical_json(critique.as_dict())
+    kept = replace(critique, advisor_notes=None)
+    if form == AnswerForm.COMMENTS:
+        scored = {name: Assessment(each.score, each.comment) for name, each in critique.assessments.items()}
+        kept = replace(kept, assessments=scored, strengths=(), priority_improvements=())
+    return dump_canonical_json(kept._as_dict(lambda value: round(REGION_SCALE * value)))
 
 
 @dataclass(frozen=True)
@@ -159,7 +212,8 @@ class AnswerSpans:
 def answer_spans(answer: str) -> AnswerSpans:
     """Where the text of `canonical_answer` states its scores and its grade; what isn't in that spelling is left out.
 
-    The keys that are looked for contain quotes, which a comment can hold only as escapes, so no comment can match.
+    The keys that are looked for contain quotes and the colon after them. A comment or a strength holds quotes only as
+    escapes, and no colon follows it, so none can match.
     """
     scores = {name: _number_span(answer, f'"{name}": {{"score": ') for name in DIMENSIONS}
     return AnswerSpans(
@@ -195,13 +249,53 @@ def dump_canonical_json(value: Any) -> str:
     return _MUST_BE_ESCAPED.sub(lambda found: f"\\u{ord(found.group()):04x}", json.dumps(value, ensure_ascii=False))
 
 
-def training_target(critique: Critique) -> str:
-    """The answer to train on for a critique: whole scores, the matching grade, and comments in NFC.
+def training_target(critique: Critique, form: AnswerForm = AnswerForm.COMMENTS) -> str:
+    """The answer to train on for a critique: whole scores, the matching grade, and texts in NFC.
 
-    Tokenizers normalize text to NFC; the answer must equal its decoded tokens.
+    Tokenizers normalize text to NFC; the answer must equal its decoded tokens. What the grammar could not write is left
+    out of advice: texts without a visible character or over `MAX_COMMENT_CHARACTERS`, what exceeds the most that an
+    answer may hold, and regions that are empty or point at nothing once they are rounded.
     """
     comments = {name: normalized_text(critique.assessments[name].comment) for name in DIMENSIONS}
-    return canonical_answer(make_critique({name: round_score(critique.scores[name]) for name in DIMENSIONS}, comments))
+    plain = make_critique({name: round_score(critique.scores[name]) for name in DIMENSIONS}, comments)
+    if form == AnswerForm.COMMENTS:
+        return canonical_answer(plain, form)
+    advised = {
+        name: replace(each, **_taught_recommendation(critique.assessments[name]))
+        for name, each in plain.assessments.items()
+    }
+    advice = replace(
+        plain,
+        assessments=advised,
+        strengths=_taught_texts(critique.strengths, MAX_STRENGTHS),
+        priority_improvements=_taught_texts(critique.priority_improvements, MAX_PRIORITIES),
+    )
+    return canonical_answer(advice, form)
+
+
+def _taught_recommendation(assessment: Assessment) -> dict[str, Any]:
+    texts = _taught_texts([assessment.recommendation or ""], 1)
+    if not texts:
+        return {}
+    regions = [region for region in assessment.regions if not is_empty_region(rounded_region(region))]
+    return {"recommendation": texts[0], "regions": tuple(regions[:MAX_REGIONS])}
+
+
+def _taught_texts(texts: Iterable[str], most: int) -> tuple[str, ...]:
+    spelled = (normalized_text(text) for text in texts if has_visible_character(text))
+    return tuple(text for text in spelled if len(text) <= MAX_COMMENT_CHARACTERS)[:most]
+
+
+def rounded_region(region: Region) -> Region:
+    """The region as a model writes it, in thousandths, as fractions again."""
+    left, top, right, bottom = (round(REGION_SCALE * value) / REGION_SCALE for value in region)
+    return left, top, right, bottom
+
+
+def is_empty_region(region: Region) -> bool:
+    """True for a box without width or height, or with its sides exchanged: it points at nothing."""
+    left, top, right, bottom = region
+    return left >= right or top >= bottom
 
 
 def normalized_text(text: str) -> str:
@@ -219,42 +313,57 @@ def overlong_comments(comments: Mapping[str, str]) -> str:
     return f"{', '.join(over)} of at most {MAX_COMMENT_CHARACTERS} characters" if over else ""
 
 
-def critique_json_schema(grade: str | None = None) -> dict[str, Any]:
-    """JSON schema of the canonical answer (scores are integers 0-10), for constrained decoding and the API.
+def critique_json_schema(form: AnswerForm = AnswerForm.COMMENTS, grade: str | None = None) -> dict[str, Any]:
+    """JSON schema of a model's answer (scores are integers 0-10), for constrained decoding and the API.
 
     Args:
+        form: the answer's form. Of advice, everything but scores, comments and grade may be left out.
         grade: the only overall grade that is allowed; None: any from 0.0 to 10.0.
     """
-    assessment = {
-        "type": "object",
-        "properties": {
-            "score": {"type": "integer", "minimum": MIN_SCORE, "maximum": MAX_SCORE},
-            "comment": {
-                "type": "string",
-                "pattern": VISIBLE_CHARACTER,
-                "minLength": 1,
-                "maxLength": MAX_COMMENT_CHARACTERS,
-            },
-        },
-        "required": ["score", "comment"],
-        "additionalProperties": False,
-    }
-    return {
-        "type": "object",
-        "properties": {
-            "dimensional_analysis": {
-                "type": "object",
-                "properties": dict.fromkeys(DIMENSIONS, assessment),
-                "required": list(DIMENSIONS),
-                "additionalProperties": False,
-            },
+    advice = form == AnswerForm.ADVICE
+    score = {"type": "integer", "minimum": MIN_SCORE, "maximum": MAX_SCORE}
+    plain = {"score": score, "comment": _TEXT_SCHEMA}
+    advised = {**plain, "recommendation": _TEXT_SCHEMA}
+    forms = [plain, advised, {**advised, "regions": _REGIONS_SCHEMA}] if advice else [plain]
+    assessments = [_object_schema(properties) for properties in forms]
+    assessment = {"anyOf": assessments} if advice else assessments[0]
+    lists = {"strengths": _list_schema(MAX_STRENGTHS), "priority_improvements": _list_schema(MAX_PRIORITIES)}
+    return _object_schema(
+        {
+            "dimensional_analysis": _object_schema(dict.fromkeys(DIMENSIONS, assessment)),
+            **(lists if advice else {}),
             "overall_grade": {"type": "string", **({"pattern": _GRADE} if grade is None else {"const": grade})},
         },
-        "required": ["dimensional_analysis", "overall_grade"],
-        "additionalProperties": False,
-    }
+        optional=tuple(lists),
+    )
 
 
+def _object_schema(properties: dict[str, Any], optional: tuple[str, ...] = ()) -> dict[str, Any]:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _list_schema(most: int) -> dict[str, Any]:
+    return {"type": "array", "items": _TEXT_SCHEMA, "minItems": 0, "maxItems": most}
+
+
+_TEXT_SCHEMA: dict[str, Any] = {
+    "type": "string",
+    "pattern": VISIBLE_CHARACTER,
+    "minLength": 1,
+    "maxLength": MAX_COMMENT_CHARACTERS,
+}
+_REGIONS_SCHEMA: dict[str, Any] = {
+    "type": "array",
+    "items": {
+        "type": "array",
+        "items": {"type": "integer", "minimum": 0, "maximum": REGION_SCALE},
+        "minItems": 4,
+        "maxItems": 4,
+    },
+    "minItems": 1,
+    "maxItems": MAX_REGIONS,
+}
 _DIGITS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _GRADE = r"^(10\.0|[0-9]\.[0-9])$"
 _VISIBLE = re.compile(VISIBLE_CHARACTER)

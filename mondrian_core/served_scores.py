@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mondrian_core.rubric import DIMENSIONS, Assessment, Critique, grade_from_scores, int_if_whole, round_score
 
@@ -29,11 +30,8 @@ def with_served_scores(critique: Critique, expected: Mapping[str, float]) -> Cri
     served = {name: _served_score(critique.assessments[name], expected.get(name, math.nan)) for name in DIMENSIONS}
     if served == critique.scores:
         return critique
-    assessments = {
-        name: Assessment(served[name], entry.comment, entry.recommendation)
-        for name, entry in critique.assessments.items()
-    }
-    return Critique(assessments, grade_from_scores(served), critique.advisor_notes)
+    assessments = {name: replace(entry, score=served[name]) for name, entry in critique.assessments.items()}
+    return replace(critique, assessments=assessments, overall_grade=grade_from_scores(served))
 
 
 def _served_score(written: Assessment, expected: float) -> float:

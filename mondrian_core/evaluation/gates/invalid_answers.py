@@ -22,6 +22,9 @@ _CAUSES: Mapping[str, Cause] = {
     "bad_score": Cause.WRONG_VALUES,
     "score_out_of_range": Cause.WRONG_VALUES,
     "no_comment": Cause.WRONG_VALUES,
+    "bad_recommendation": Cause.WRONG_VALUES,
+    "bad_regions": Cause.WRONG_VALUES,
+    "bad_list": Cause.WRONG_VALUES,
     "bad_grade": Cause.WRONG_VALUES,
     "grade_inconsistent": Cause.WRONG_VALUES,
 }

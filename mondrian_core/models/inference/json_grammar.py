@@ -21,7 +21,7 @@ import numpy as np
 from mondrian_core.answer_schema import compile_json_grammar
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.score_distribution import decode_token_texts
-from mondrian_core.rubric import critique_json_schema, grade_of_unfinished_answer
+from mondrian_core.rubric import AnswerForm, critique_json_schema, grade_of_unfinished_answer
 
 _KEPT_GRAMMARS = 128  # one for each grade, and callers may send any number of schemas
 
@@ -84,10 +84,10 @@ class CritiqueGrammar(JsonGrammar):
     So an answer can't contradict itself, and its grade is known text that costs no choice of the model.
     """
 
-    def __init__(self, base: BaseVLM, vocabulary: int) -> None:
+    def __init__(self, base: BaseVLM, vocabulary: int, form: AnswerForm) -> None:
         """`vocabulary` is the length of the logits; it may exceed the tokenizer's."""
-        super().__init__(base, critique_json_schema(), vocabulary)
-        self._base = base
+        super().__init__(base, critique_json_schema(form), vocabulary)
+        self._base, self._form = base, form
         self._tokens: list[int] = []
         self._text = ""
         self._graded = False
@@ -102,20 +102,21 @@ class CritiqueGrammar(JsonGrammar):
         grade = grade_of_unfinished_answer(self._text)
         if grade is not None:
             self._graded = True
-            self._matcher = _matcher(self._base, critique_json_schema(grade))
+            self._matcher = _matcher(self._base, critique_json_schema(self._form, grade))
             super().consume(*self._tokens)
 
 
 def answer_grammar(base: BaseVLM, schema: Mapping[str, Any], vocabulary: int) -> JsonGrammar:
-    """The grammar of answers that follow a schema; the rubric's own schema has a computed grade.
+    """The grammar of answers that follow a schema; the rubric's own schemas have a computed grade.
 
     Args:
         base: the base.
-        schema: the rubric's schema, or a caller's.
+        schema: the rubric's schema of a form, or a caller's.
         vocabulary: length of the logits.
     """
-    if schema == critique_json_schema():
-        return CritiqueGrammar(base, vocabulary)
+    for form in AnswerForm:
+        if schema == critique_json_schema(form):
+            return CritiqueGrammar(base, vocabulary, form)
     return JsonGrammar(base, schema, vocabulary)
 
 
