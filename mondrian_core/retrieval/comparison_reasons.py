@@ -18,7 +18,7 @@ from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, int_if_whole
 CLOSE_POINTS = 0.5  # at most this far apart, two scores are the same whole score, or on the border between two
 _ROUNDING_VARIANCE = 1 / 12
 _ONE_SIDED_95 = 1.645  # standard normal quantile
-_MOST_NAMED = 2  # dimensions of a kind in a sentence
+_MOST_NAMED = 2  # close, better or worse dimensions in a sentence
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def job_page(service: Service, job: Job) -> str:
     )
     scores = job_scores(job)
     entries = (job.answer or {}).get("dimensional_analysis", {})
-    size, offered = photograph_size(service.root, job), offered_crop(job)
+    size, offered = photograph_size(service.root, job), offered_crop(job.details)
     return (
         _templates()
         .get_template("job.html")
@@ -198,7 +198,7 @@ def cropped_photograph_jpeg(root: Path, job: Job) -> bytes:
     Raises:
         BadPhotograph: it offers none, or the file is gone.
     """
-    offered = offered_crop(job)
+    offered = offered_crop(job.details)
     frame = crop_frame(offered["crop"]) if offered else None
     if frame is None:
         raise BadPhotograph("crop", PhotographRejection.MISSING, "this critique offers no crop")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mondrian_core.errors import MondrianError
 from mondrian_core.photograph_model import Question
@@ -19,9 +19,6 @@ from mondrian_core.serving.critique.strategies import (
 )
 from mondrian_core.serving.engine.interface import Canceled, Engine, Reply
 from mondrian_core.settings import AnalysisMode
-
-if TYPE_CHECKING:
-    from mondrian_core.store import Job
 
 CROPS_KEY = "crops"  # of a job's details
 
@@ -66,9 +63,9 @@ def record_crop_search(
         return {"offered": False, "reason": f"The search for a crop failed. {error}"}
 
 
-def offered_crop(job: Job) -> dict[str, Any] | None:
-    """The record of the crop that a job's critique offers, with `whole` and `crop`; None when it offers none."""
-    found = job.details.get(CROPS_KEY) or {}
+def offered_crop(details: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of the crop that a job's details offer, with `whole` and `crop`; None when they offer none."""
+    found = details.get(CROPS_KEY) or {}
     crop, whole = found.get("crop"), found.get("whole")
     valid = isinstance(crop, dict) and isinstance(whole, dict) and len(crop.get("box") or ()) == 4
     return found if found.get("offered") is True and valid else None
