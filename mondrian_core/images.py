@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import mmap
 import os
 import struct
@@ -191,6 +192,13 @@ def is_too_narrow(size: tuple[int, int]) -> bool:
     """True when the aspect ratio exceeds `MAX_ASPECT`, at the given size (pixels) or downscaled to `LONG_SIDE`."""
     sides = [size, _bounded_size(size, LONG_SIDE)]
     return any(max(each) > MAX_ASPECT * min(each) for each in sides)
+
+
+def inscribed_share(size: tuple[int, int], degrees: float) -> float:
+    """Share (0-1) of both sides that remains when a rotated picture is cropped to its shape without empty corners."""
+    width, height = size
+    sine, cosine = abs(math.sin(math.radians(degrees))), abs(math.cos(math.radians(degrees)))
+    return min(width / (width * cosine + height * sine), height / (width * sine + height * cosine))
 
 
 def downscale_to_fit(image: Image.Image, long_side: int = LONG_SIDE) -> Image.Image:

@@ -60,6 +60,7 @@ class AnalyzeOptions(AdvisorOptions, XmpOptions):
     ] = None
     use_fine_tuned: Annotated[bool, Parameter(help="legacy name of --mode lora")] = False
     lora_path: _LoraPath = None
+    crops: Annotated[bool, Parameter(help="also look for a better crop: up to 31 more passes")] = False
     csv: Annotated[Path | None, Parameter(help="also write a line for each critique to this file")] = None
     html: Annotated[
         Path | None, Parameter(help="also write a contact sheet with all critiques: one page that prints well")
@@ -118,6 +119,7 @@ def analyze_command(
                 mode=mode,
                 lora_path=options.lora_path,
                 sidecars=sidecar_options(options),
+                crops=options.crops,
             )
             analyze_photographs(settings, request, listen, on_result=results.append)
     finally:  # also writes what was critiqued before an interruption
@@ -141,6 +143,7 @@ def analyze_command(
 def _draw_critiques(console: Console, group: list[AnalysisResult]) -> None:
     """The critiques of one photograph side by side, below the facts of its camera."""
     from mondrian_core.exif import camera_line
+    from mondrian_core.serving.jobs.crop_record import crop_sentence
 
     if facts := camera_line(group[0].camera, group[0].taken_at):
         console.print(escape(facts), style="dim")
@@ -148,6 +151,11 @@ def _draw_critiques(console: Console, group: list[AnalysisResult]) -> None:
     if found:
         console.print(rich_critique_table(found))
     for each in group:
+        if searched := each.details.get("crops"):
+            console.print(f"  crop: {escape(crop_sentence(searched))}")
+        for neighbor in each.details.get("compared_with") or []:
+            if reason := neighbor.get("reason"):
+                console.print(f"  compared with {escape(str(neighbor.get('photograph')))}: {escape(reason)}")
         if each.critique is None:
             console.print(f"  {each.advisor}, {each.requested_mode} failed: {escape(each.error or '')}")
         if each.sidecar_error:

@@ -12,13 +12,22 @@ from typing import Any, cast
 
 from mondrian_core.critique_parsing import ParsedCritique, parse_critique_lenient
 from mondrian_core.errors import BadInput, BadPhotograph
-from mondrian_core.events import EventListener, StageFinished, StageProgressed, StageStarted, ignore_events
+from mondrian_core.events import (
+    EventListener,
+    StageFinished,
+    StageNotice,
+    StageProgressed,
+    StageStarted,
+    ignore_events,
+)
 from mondrian_core.exif import camera_facts, time_taken
-from mondrian_core.images import PHOTOGRAPH_SUFFIXES, OpenedPhotograph, open_photograph
+from mondrian_core.images import OpenedPhotograph, open_photograph
 from mondrian_core.registry import Registry
 from mondrian_core.rubric import Critique
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters
 from mondrian_core.serving.critique.adapter_source import find_adapter_source
+from mondrian_core.serving.critique.answer_options import DETAILS_KEY, AnswerOptions
+from mondrian_core.serving.critique.crop_search import MOST_PASSES
 from mondrian_core.serving.critique.routing import MODES, parse_mode
 from mondrian_core.serving.critique.strategies import all_strategies
 from mondrian_core.serving.engine.interface import Engine
@@ -26,6 +35,7 @@ from mondrian_core.serving.engine.shared_engine import SharedEngine
 from mondrian_core.serving.jobs.advisor_groups import requested_advisors
 from mondrian_core.serving.jobs.job_claims import claim_new_job
 from mondrian_core.serving.jobs.job_runner import JobRunner, job_filename
+from mondrian_core.serving.named_photographs import find_photographs
 from mondrian_core.settings import Settings, validate_advisor_id
 from mondrian_core.store import COMPLETED, Job, Store
 from mondrian_core.xmp import SidecarCritique, SidecarOptions, write_sidecar
@@ -116,6 +126,7 @@ class BatchRequest:
         mode: baseline, rag, lora, or "all": each photograph in all three, one after the other.
         lora_path: an adapter instead of the promoted one (see `find_adapter_source`).
         sidecars: how to write each critique into an XMP sidecar; None for no sidecars.
+        crops: look for a crop that the model scores higher.
     """
 
     paths: Sequence[Path]
@@ -123,6 +134,7 @@ class BatchRequest:
     mode: str
     lora_path: str | None = None
     sidecars: SidecarOptions | None = None
+    crops: bool = False
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -160,6 +172,8 @@ def analyze_photographs(
     photographs, requests = find_photographs(request.paths), _requests_by_advisor(settings, request)
     total = len(photographs) * len(requests) * len(request.modes)
     results: list[AnalysisResult] = []
+    if request.crops:
+        listen(StageNotice("analyze", f"looking for crops: up to {MOST_PASSES} more passes for each critique"))
 
     def finish(found: Sequence[AnalysisResult]) -> None:
         for result in found:
@@ -263,30 +277,6 @@ def open_job_runner(
         )
 
 
-def find_photographs(paths: Sequence[Path]) -> list[Path]:
-    """The named photographs, and those in and below named folders, sorted; hidden files are skipped.
-
-    Raises:
-        BadInput: a folder contains none.
-    """
-    photographs: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            photographs.append(path)
-            continue
-        inside = sorted(file for file in path.rglob("*") if _is_photograph(file, path))
-        if not inside:
-            kinds = ", ".join(sorted(PHOTOGRAPH_SUFFIXES))
-            raise BadInput(f"There are no photographs in {path}.", f"Name a folder with files that end in {kinds}.")
-        photographs += inside
-    return list(dict.fromkeys(photographs))
-
-
-def _is_photograph(path: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return path.suffix.lower() in PHOTOGRAPH_SUFFIXES and not hidden and path.is_file()
-
-
 def _local_engine(settings: Settings, listen: EventListener) -> Engine:
     from mondrian_core.models.base_download import fetch_base
     from mondrian_core.serving.engine.local_engine import LocalEngine
@@ -325,7 +315,7 @@ def _analyze_in_modes(job_runner: JobRunner, path: Path, requests: Sequence[Batc
             )
         return
     for request, mode in asked:
-        yield with_sidecar(_analyze_one(job_runner, path, photograph, request.advisor, mode), request.sidecars)
+        yield with_sidecar(_analyze_one(job_runner, path, photograph, request, mode), request.sidecars)
 
 
 def _photograph_error(path: Path, error: Exception) -> str:
@@ -355,15 +345,17 @@ def with_sidecar(result: AnalysisResult, options: SidecarOptions | None) -> Anal
 
 
 def _analyze_one(
-    job_runner: JobRunner, path: Path, photograph: OpenedPhotograph, advisor: str, mode: str
+    job_runner: JobRunner, path: Path, photograph: OpenedPhotograph, request: BatchRequest, mode: str
 ) -> AnalysisResult:
+    options = AnswerOptions(crops=request.crops).as_details()
     with claim_new_job(
         job_runner.store,
-        advisor,
+        request.advisor,
         job_filename(job_runner.root, path),
         requested_mode=mode,
         explicit_mode=True,
         photograph_sha256=photograph.sha256,
+        details={DETAILS_KEY: options} if options else {},
     ) as job:
         try:
             finished = job_runner.run(job, photograph.image)

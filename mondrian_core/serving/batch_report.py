@@ -7,7 +7,7 @@ import csv
 import hashlib
 import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ from mondrian_core.images import downscale_to_fit, jpeg_bytes, open_photograph
 from mondrian_core.rubric import DIMENSIONS, Critique, int_if_whole
 from mondrian_core.serving.batch_analyze import AnalysisResult, printable_path
 from mondrian_core.serving.http.pages import STATIC, render_template
+from mondrian_core.serving.http.photograph_overlay import crop_frame, photograph_overlay
+from mondrian_core.serving.jobs.crop_record import offered_crop
 from mondrian_core.serving.pdf_print import Paper, print_to_pdf
 from mondrian_core.xmp import grade_number
 
@@ -110,8 +112,12 @@ def contact_sheet_page(results: Sequence[AnalysisResult]) -> str:
         groups.setdefault(result.path, []).append(result)
     photographs = [_photograph_values(path, group) for path, group in groups.items()]
     photographs.sort(key=lambda each: -each["grade"])  # the order of the command among equals
-    script = (STATIC / "contact_sheet.js").read_text(encoding="utf-8")
-    styles = [(STATIC / name).read_text(encoding="utf-8") for name in ("mondrian.css", "contact_sheet.css")]
+    names = ("contact_sheet.js", "photograph_overlay.js")
+    script = "\n".join(f"{{\n{(STATIC / name).read_text(encoding='utf-8')}}}" for name in names)
+    styles = [
+        (STATIC / name).read_text(encoding="utf-8")
+        for name in ("mondrian.css", "contact_sheet.css", "photograph_overlay.css")
+    ]
     means = [each["critique"].scores for each in photographs if each["critique"]]
     return render_template(
         "batch.html",
@@ -131,9 +137,16 @@ def _photograph_values(path: Path, group: Sequence[AnalysisResult]) -> dict[str,
     """What the template shows of a photograph. The sheet shows the last critique of the group, as a sidecar does."""
     shown = next((result for result in reversed(group) if result.critique), group[-1])
     critique = shown.critique
+    pictures = _pictures(path)
+    offered = offered_crop(shown.details)
+    size = (int(pictures[1]["width"]), int(pictures[1]["height"])) if pictures else None
+    entries = critique.as_dict()["dimensional_analysis"] if critique else {}
     return {
+        "offered": offered,
+        "overlay": photograph_overlay(entries, offered["crop"] if offered else None, size) if size else None,
+        "cropped": _cropped_picture(path, offered) if offered else "",
         "name": printable_path(Path(path.name)),
-        "pictures": _pictures(path),
+        "pictures": pictures,
         "results": group,
         "shown": shown,
         "critique": critique,
@@ -193,6 +206,16 @@ def _pictures(path: Path) -> list[dict[str, Any]]:
         return []
     small = [downscale_to_fit(image, side) for side in (THUMBNAIL_SIDE, PICTURE_SIDE)]
     return [{"url": _data_url(each), "width": each.width, "height": each.height} for each in small]
+
+
+def _cropped_picture(path: Path, offered: Mapping[str, Any]) -> str:
+    """The crop as a data: URL without metadata; "" when the file or the frame can't be used."""
+    frame = crop_frame(offered["crop"])
+    try:
+        image = open_photograph(path, decoded_side=PICTURE_SIDE).image
+    except BadPhotograph:
+        return ""
+    return _data_url(downscale_to_fit(frame.cut_from(image), PICTURE_SIDE)) if frame else ""
 
 
 def _data_url(image: Image.Image) -> str:

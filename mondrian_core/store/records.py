@@ -285,6 +285,7 @@ _DETAILS: Mapping[str, Callable[[Any], bool]] = {
     "expected_scores": lambda value: isinstance(value, dict),
     "corrected_at": lambda value: isinstance(value, str),
     "camera": lambda value: isinstance(value, str),
+    "crops": lambda value: isinstance(value, dict),
     "hops": _is_list_of_objects,
     "compared_with": _is_list_of_objects,
     "passes": _is_list_of_objects,

@@ -22,11 +22,10 @@ from mondrian_core.data.augmentation.image_variants import (
     Rotate,
     apply_variant,
     forbidden_operations,
-    inscribed_share,
     is_operation_allowed,
     plan_variants,
 )
-from mondrian_core.images import MAX_ASPECT
+from mondrian_core.images import MAX_ASPECT, inscribed_share
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import DIMENSIONS, Assessment, Critique, Region, make_critique
 from tests.data.stand_in import picture

@@ -16,9 +16,10 @@ from mondrian_core.errors import BadInput
 from mondrian_core.events import StageProgressed
 from mondrian_core.rubric import DIMENSIONS, make_critique
 from mondrian_core.serving import batch_analyze
-from mondrian_core.serving.batch_analyze import AnalysisResult, BatchRequest, analyze_photographs, find_photographs
+from mondrian_core.serving.batch_analyze import AnalysisResult, BatchRequest, analyze_photographs
 from mondrian_core.serving.batch_report import change_by_adapter, mode_summaries, write_batch_html, write_csv
 from mondrian_core.serving.http.pages import compared_photograph_jpeg
+from mondrian_core.serving.named_photographs import find_photographs
 from mondrian_core.settings import Settings
 from mondrian_core.store import DimensionalProfile, Store
 from mondrian_core.store.embeddings import Embedding, EmbeddingStore

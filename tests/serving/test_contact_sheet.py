@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mondrian_core.cli import main
 from mondrian_core.errors import BadInput
@@ -124,3 +126,31 @@ def test_a_browser_that_fails_leaves_the_old_file(
     with pytest.raises(PdfFailed, match="no display"):
         write_batch_pdf(tmp_path / "sheet.pdf", results)
     assert (tmp_path / "sheet.pdf").read_bytes() == b"old"
+
+
+def test_sheet_outlines_regions_and_shows_the_crop(tmp_path: Path) -> None:
+    """The sheet is one file that needs no other, so the crop is a data: URL."""
+    path = tmp_path / "a.jpg"
+    Image.effect_mandelbrot((120, 80), (-2, -1, 1, 1), 60).convert("RGB").save(path)
+    critique = make_critique(dict.fromkeys(DIMENSIONS, 6.0), dict.fromkeys(DIMENSIONS, "Fine."))
+    advised = replace(critique.assessments["lighting"], recommendation="Burn it.", regions=((0.7, 0.0, 1.0, 0.3),))
+    critique = replace(critique, assessments={**critique.assessments, "lighting": advised})
+    judged = {"grade": 5.0, "interval": [4.9, 5.1]}
+    crops = {
+        "offered": True,
+        "reason": "This crop makes it square.",
+        "passes": 31,
+        "tried": [{}],
+        "whole": judged,
+        "crop": {"box": [0.0, 0.0, 0.66, 1.0], "degrees": 0.0, **judged},
+        "difference": 1.1,
+        "difference_interval": [0.9, 1.3],
+    }
+    result = AnalysisResult(
+        path=path, advisor="ansel", requested_mode="lora", critique=critique, mode="lora", details={"crops": crops}
+    )
+    text = contact_sheet_page([result])
+    assert "right, in the upper third" in text and 'data-outline="region-1-lighting"' in text
+    assert "This crop makes it square." in text
+    assert text.count("data:image/jpeg") == 4, "thumbnail, picture, whole and crop"
+    assert 'src="/' not in text and 'href="/' not in text

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from mondrian_core.data.augmentation.english_detection import is_english, shows_another_language
-from mondrian_core.images import is_too_narrow
+from mondrian_core.images import inscribed_share, is_too_narrow
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import DIMENSIONS
 
@@ -289,13 +289,6 @@ def _clipped(image: Image.Image) -> float:
     """Share of pixels near black or white (0-1)."""
     counts = np.asarray(image.convert("L").histogram())
     return float((counts[: _LOW + 1].sum() + counts[_HIGH:].sum()) / max(1, counts.sum()))
-
-
-def inscribed_share(size: tuple[int, int], degrees: float) -> float:
-    """Share (0-1) of both sides that remains when a rotated picture is cropped to its shape without empty corners."""
-    width, height = size
-    sine, cosine = abs(math.sin(math.radians(degrees))), abs(math.cos(math.radians(degrees)))
-    return min(width / (width * cosine + height * sine), height / (width * sine + height * cosine))
 
 
 def inscribed_crop(size: tuple[int, int], degrees: float) -> Crop:

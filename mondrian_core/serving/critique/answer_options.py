@@ -22,6 +22,7 @@ class AnswerOptions:
         max_tokens: the answer is cut there; None: the usual limit, at which an answer counts as failed.
         schema: JSON schema of the answer; None: a critique.
         instruction: the caller's words, for an answer with a schema.
+        crops: also look for a crop that the model scores higher; not for an answer with a schema.
     """
 
     version: str | None = None
@@ -30,6 +31,7 @@ class AnswerOptions:
     max_tokens: int | None = None
     schema: Mapping[str, Any] | None = None
     instruction: str = ""
+    crops: bool = False
 
     def apply(self, question: Question) -> Question:
         """The question with these options; a temperature or seed that it has for a second try stays."""

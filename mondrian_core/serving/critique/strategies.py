@@ -16,6 +16,7 @@ from mondrian_core.exif import messages_with_exif
 from mondrian_core.photograph_model import Question, rubric_question_schema
 from mondrian_core.pixel_files import PixelFile
 from mondrian_core.prompts import AdvisorPrompt, comparison_messages, critique_messages
+from mondrian_core.retrieval.comparison_reasons import ComparisonReason, comparison_reason
 from mondrian_core.retrieval.nearest_neighbors import (
     Portfolio,
     ReferencePhotograph,
@@ -183,8 +184,9 @@ class RagStrategy(Strategy[StrategyAnswer]):
         """Make the critique in two passes; it names the photographs that it was compared with."""
         one_pass = GenerationPass(strategy=self.name, lenient=True, embed=bool(context.embeddings))
         first = answer_in_one_pass(one_pass, context, engine, on_progress)
+        scores = {**first.critique.scores, **first.reply.expected_scores}
         neighbors = nearest_references(
-            {**first.critique.scores, **first.reply.expected_scores},
+            scores,
             context.portfolio,
             same=context.is_same_photograph,
             embedding=first.reply.embedding or None,
@@ -198,22 +200,26 @@ class RagStrategy(Strategy[StrategyAnswer]):
         one_pass = GenerationPass(strategy=self.name, phase="comparison", options=context.options)
         second = ask_for_critique(one_pass, engine, question, on_progress)
         critique = second.critique
+        deviations = first.reply.score_deviations
+        compared = [(each, similarity, comparison_reason(scores, deviations, each)) for each, similarity in neighbors]
         if names:
-            critique = replace(critique, advisor_notes=f"Compared with {', '.join(names)}.")
+            notes = [f"Compared with {reference.name}: {reason.sentence}" for reference, _, reason in compared]
+            critique = replace(critique, advisor_notes="\n".join(notes))
         return replace(
             second,
             critique=critique,
             replies=(*first.replies, *second.replies),
-            compared_with=tuple(_neighbor_facts(reference, similarity) for reference, similarity in neighbors),
+            compared_with=tuple(_neighbor_facts(*each) for each in compared),
         )
 
 
-def _neighbor_facts(reference: ReferencePhotograph, similarity: float) -> dict[str, Any]:
+def _neighbor_facts(reference: ReferencePhotograph, similarity: float, reason: ComparisonReason) -> dict[str, Any]:
     return {
         "photograph": reference.name,
         "path": reference.path,
         "grade": reference.grade,
         "similarity": round(similarity, 4),
+        **reason.as_dict(),
     }
 
 
@@ -241,17 +247,21 @@ def answer_in_one_pass(
     one_pass: GenerationPass, context: AnalysisContext, engine: Engine, on_progress: OnStrategyProgress
 ) -> StrategyAnswer:
     """Ask for a critique of the context's photograph, in the adapter's form; see `ask_for_critique`."""
-    form = one_pass.adapter.answer_form if one_pass.adapter else AnswerForm.COMMENTS
+    question = replace(critique_question(context, one_pass.adapter), embed=one_pass.embed)
+    return ask_for_critique(replace(one_pass, options=context.options), engine, question, on_progress)
+
+
+def critique_question(context: AnalysisContext, adapter: ServedAdapter | None) -> Question:
+    """The question for a critique of the context's photograph, in the form of an adapter (None: asked of the base)."""
+    form = adapter.answer_form if adapter else AnswerForm.COMMENTS
     prompt = replace(context.advisor_prompt, form=form)
-    question = Question(
+    return Question(
         messages=messages_with_exif(critique_messages(prompt), context.camera),
         schema=rubric_question_schema(form),
         image=context.image,
-        adapter=one_pass.adapter.folder if one_pass.adapter else None,
-        embed=one_pass.embed,
+        adapter=adapter.folder if adapter else None,
         precedents=not context.timed,
     )
-    return ask_for_critique(replace(one_pass, options=context.options), engine, question, on_progress)
 
 
 def ask_for_critique(

@@ -28,7 +28,8 @@ class Reply:
     """What came back.
 
     `tokens` were generated, `prompt_tokens` read (`image_tokens` of them the photograph's); times in seconds;
-    `switch_seconds` is what changing the adapter took; `expected_scores` (0-10) by dimension; `boot` names the process;
+    `switch_seconds` is what changing the adapter took; `expected_scores` (0-10) by dimension, `score_deviations` the
+    standard deviations of their distributions; `boot` names the process;
     `embedding` of the photograph has length 1, or is empty when it was not asked for; `drafted` tokens were tried
     because of earlier answers, and `accepted` of them were right; `adapter_cache` is None where no adapter was used.
     """
@@ -42,6 +43,7 @@ class Reply:
     decode_seconds: float = 0.0
     switch_seconds: float = 0.0
     expected_scores: Mapping[str, float] = field(default_factory=dict)
+    score_deviations: Mapping[str, float] = field(default_factory=dict)
     boot: str = ""
     embedding: tuple[float, ...] = ()
     drafted: int = 0

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,7 @@ class LocalEngine:
             decode_seconds=generation.decode_seconds,
             switch_seconds=more_seconds[1],
             expected_scores=dict(generation.expected_scores),
+            score_deviations={name: score_deviation(chances) for name, chances in generation.score_chances.items()},
             boot=str(os.getpid()),
             embedding=photo_embedding(prompt) if question.embed else (),
             drafted=generation.drafted,
@@ -254,6 +256,13 @@ class LocalEngine:
             self._current_adapter = None
             self._switch.use(adapter)
             self._current_adapter = adapter
+
+
+def score_deviation(chances: Sequence[float]) -> float:
+    """Standard deviation of a score, from the probabilities of 0 to 10 (not all are 0; their sum may be below 1)."""
+    total = sum(chances)
+    mean = sum(score * chance for score, chance in enumerate(chances)) / total
+    return math.sqrt(sum((score - mean) ** 2 * chance for score, chance in enumerate(chances)) / total)
 
 
 def _recorded_answers(adapter: Path) -> list[str]:

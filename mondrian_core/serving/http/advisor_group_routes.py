@@ -15,6 +15,7 @@ from markupsafe import Markup
 from mondrian_core.charts.radar import radar_chart
 from mondrian_core.charts.svg import svg_markup
 from mondrian_core.errors import BadInput
+from mondrian_core.serving.critique.answer_options import AnswerOptions
 from mondrian_core.serving.http import uploads
 from mondrian_core.serving.http.feedback_routes import PROBLEM_RESPONSE
 from mondrian_core.serving.http.pages import RADAR_LABEL, photograph_size, render_template
@@ -71,7 +72,8 @@ async def accept_advisor_group(service: Service, wanted: uploads.AnalyzeRequest,
         if not key:
             service.worker.require_room(len(advisors))
         photograph = uploads.store_photograph(service.root, wanted)
-        return service.accept_group(photograph, advisors, wanted.mode, key)[0]
+        options = AnswerOptions(crops=wanted.crops)
+        return service.accept_group(photograph, advisors, wanted.mode, key, options)[0]
 
     return (await service.decode_queue.run(decode_and_queue))[0]
 

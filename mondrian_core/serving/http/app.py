@@ -15,6 +15,8 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from mondrian_core.rubric import critique_json_schema
+from mondrian_core.serving.critique.answer_options import AnswerOptions
+from mondrian_core.serving.critique.crop_search import MOST_PASSES
 from mondrian_core.serving.http import advisor_routes, feedback_routes, problem_details, start_routes, uploads
 from mondrian_core.serving.http.advisor_group_routes import (
     accept_advisor_group,
@@ -32,6 +34,7 @@ from mondrian_core.serving.http.openai_errors import OpenAIErrors
 from mondrian_core.serving.http.openai_routes import add_openai_routes
 from mondrian_core.serving.http.pages import (
     compared_photograph_jpeg,
+    cropped_photograph_jpeg,
     job_page,
     photograph_jpeg,
     program_version,
@@ -69,6 +72,11 @@ _ADVISOR = {
     "pattern": "^[a-z0-9_-]{1,64}$",
     "description": "optional when the workspace has exactly one advisor",
 }
+_CROPS = {
+    "type": "boolean",
+    "default": False,
+    "description": f"also look for a crop that the model scores higher: up to {MOST_PASSES} more passes",
+}
 _ALL = "`all`, for a group of critiques by several advisors"
 _BODY = {
     "required": True,
@@ -81,6 +89,7 @@ _BODY = {
                     "image": {"type": "string", "format": "binary"},
                     "advisor": {**_ADVISOR, "description": f"{_ADVISOR['description']}; repeat it, or send {_ALL}"},
                     "mode": {"type": "string", "enum": ["baseline", "rag", "lora"]},
+                    "crops": _CROPS,
                 },
             }
         },
@@ -94,6 +103,7 @@ _BODY = {
                     "image": {"type": "string", "description": "older name of `path`"},
                     "advisor": {"oneOf": [_ADVISOR, {"type": "array", "items": _ADVISOR, "minItems": 1}]},
                     "mode": {"type": "string", "enum": ["baseline", "rag", "lora"]},
+                    "crops": _CROPS,
                 },
             }
         },
@@ -195,6 +205,12 @@ def _job_routes(app: FastAPI, service: Service) -> None:
         data = await service.decode_queue.run(lambda: photograph_jpeg(service.root, service.job(job_id)))
         return Response(data, media_type="image/jpeg")
 
+    @app.get("/jobs/{job_id}/crop", response_class=Response, responses={200: _JPEG, **_problem_responses(404)})
+    async def crop(job_id: JobId) -> Response:
+        """The crop that a critique offers, as a JPEG without metadata."""
+        data = await service.decode_queue.run(lambda: cropped_photograph_jpeg(service.root, service.job(job_id)))
+        return Response(data, media_type="image/jpeg")
+
     @app.get(
         "/jobs/{job_id}/compared/{number}", response_class=Response, responses={200: _JPEG, **_problem_responses(404)}
     )
@@ -217,7 +233,7 @@ async def _accept(service: Service, wanted: uploads.AnalyzeRequest, key: str | N
         if not key:
             service.worker.require_room()
         photograph = uploads.store_photograph(service.root, wanted)
-        job, _ = service.accept(photograph, advisor, wanted.mode, key)
+        job, _ = service.accept(photograph, advisor, wanted.mode, key, AnswerOptions(crops=wanted.crops))
         return job
 
     return await service.decode_queue.run(decode_and_queue)

@@ -21,8 +21,10 @@ from mondrian_core.images import PhotographRejection, jpeg_bytes, read_camera_ta
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
 from mondrian_core.serving.critique.routing import MODES
 from mondrian_core.serving.http.critique_cards import CritiqueCard, critique_card, critique_cards, format_moment
+from mondrian_core.serving.http.photograph_overlay import crop_frame, photograph_overlay
 from mondrian_core.serving.http.responses import compared_photographs
 from mondrian_core.serving.http.security import in_session
+from mondrian_core.serving.jobs.crop_record import offered_crop
 from mondrian_core.serving.jobs.feedback import MAX_COMMENT_LENGTH, stored_correction
 from mondrian_core.serving.jobs.image_decoding import open_downscaled
 from mondrian_core.serving.jobs.job_runner import photograph_path, source_file
@@ -117,6 +119,8 @@ def job_page(service: Service, job: Job) -> str:
         (advisor_prompt for advisor_prompt in service.store.advisors() if advisor_prompt.advisor == job.advisor), None
     )
     scores = job_scores(job)
+    entries = (job.answer or {}).get("dimensional_analysis", {})
+    size, offered = photograph_size(service.root, job), offered_crop(job.details)
     return (
         _templates()
         .get_template("job.html")
@@ -125,7 +129,7 @@ def job_page(service: Service, job: Job) -> str:
             advisor=advisor_prompt.name if advisor_prompt else job.advisor,
             scores=scores,
             rewritten=rewritten_scores(job),
-            entries=(job.answer or {}).get("dimensional_analysis", {}),
+            entries=entries,
             radar=Markup(svg_markup(radar_chart({"candidate": scores}, RADAR_LABEL))) if scores else "",
             improvements=improvements_of(job.answer or {}, scores or {}),
             correction=stored_correction(service.store, job),
@@ -134,7 +138,9 @@ def job_page(service: Service, job: Job) -> str:
             moment=format_moment,
             card=critique_card(job, {}),
             others=other_critiques(service, job),
-            size=photograph_size(service.root, job),
+            size=size,
+            overlay=photograph_overlay(entries, offered["crop"] if offered else None, size) if size else None,
+            offered=offered,
             **camera_values(service.root, job),
         )
     )
@@ -218,6 +224,19 @@ def photograph_jpeg(root: Path, job: Job) -> bytes:
         BadPhotograph: the file is gone.
     """
     return jpeg_bytes(open_downscaled(photograph_path(root, job.filename or ""), SHOWN_SIDE).image, quality=88)
+
+
+def cropped_photograph_jpeg(root: Path, job: Job) -> bytes:
+    """The crop that a job's critique offers as a JPEG without metadata, cut from at most `SHOWN_SIDE` pixels.
+
+    Raises:
+        BadPhotograph: it offers none, or the file is gone.
+    """
+    offered = offered_crop(job.details)
+    frame = crop_frame(offered["crop"]) if offered else None
+    if frame is None:
+        raise BadPhotograph("crop", PhotographRejection.MISSING, "this critique offers no crop")
+    return jpeg_bytes(frame.cut_from(open_downscaled(photograph_path(root, job.filename or ""), SHOWN_SIDE).image))
 
 
 def compared_photograph_jpeg(root: Path, job: Job, number: int) -> bytes:

@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from mondrian_core.rollout import job_fault
 from mondrian_core.serving.http.problem_details import NotAcceptable, problem_response
 from mondrian_core.serving.jobs.advisor_groups import group_of_job
+from mondrian_core.serving.jobs.crop_record import CROPS_KEY
 from mondrian_core.store import Job
 
 DEFAULT_WAIT_SECONDS = 60.0
@@ -55,6 +56,7 @@ def job_json(job: Job) -> dict[str, Any]:
         "written_scores": job.details.get("written_scores") or None,
         "expected_scores": job.details.get("expected_scores") or None,
         "compared_with": compared_photographs(job),
+        "crops": job.details.get(CROPS_KEY),
         "fallbacks": job_fallbacks(job),
         "seconds": job.details.get("seconds"),
         "passes": job.details.get("passes") or [],

@@ -128,7 +128,12 @@ class Service:
         return jobs[0], new
 
     def accept_group(
-        self, received: StoredPhotograph, advisors: Sequence[str], mode: str | None, key: str | None
+        self,
+        received: StoredPhotograph,
+        advisors: Sequence[str],
+        mode: str | None,
+        key: str | None,
+        options: AnswerOptions | None = None,
     ) -> tuple[list[Job], bool]:
         """Like `accept`, for one photograph and several advisors: all rows are added, or none.
 
@@ -137,7 +142,9 @@ class Service:
         """
         group = new_group_id()
         wanted = [
-            _WantedJob(advisor, mode, f"{key}\n{advisor}" if key else None, job_id=member_job_id(group, number))
+            _WantedJob(
+                advisor, mode, f"{key}\n{advisor}" if key else None, options, job_id=member_job_id(group, number)
+            )
             for number, advisor in enumerate(advisors, start=1)
         ]
         return self._accept_all(received, wanted)

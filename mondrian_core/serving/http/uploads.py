@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ class AnalyzeRequest:
     """A parsed POST /analyze. Exactly one of `data` (uploaded bytes) and `path` (under the workspace) is set.
 
     `advisor` None stands for the workspace's only advisor (see `only_advisor`). `group` names the advisors when several
-    are asked; it is () for all of them, and None when one is asked.
+    are asked; it is () for all of them, and None when one is asked. `crops` asks for a crop that scores higher.
     """
 
     advisor: str | None
@@ -48,6 +48,7 @@ class AnalyzeRequest:
     data: bytes | None = None
     name: str = "photograph"
     path: str | None = None
+    crops: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,18 +89,21 @@ class BodyLimit:
 
 
 async def read_analyze_request(request: Request) -> AnalyzeRequest:
-    """Read POST /analyze: multipart with `image`, `advisor`, `mode`, or JSON with `path`, `advisor`, `mode`.
+    """Read POST /analyze: multipart with `image`, `advisor`, `mode`, `crops`, or JSON with `path` instead of `image`.
 
-    JSON may use `image` for the path, as in the older service.
+    JSON may use `image` for the path, as in the older service. `crops` may also be in the query.
 
     Raises:
         BadInput: with what is missing or wrong.
     """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    crops = _parse_switch(request.query_params.get("crops"))
     if kind == "application/json":
-        return _from_json(await request.body())
+        wanted = _from_json(await request.body())
+        return replace(wanted, crops=wanted.crops or crops)
     if kind == "multipart/form-data":
-        return await _from_form(request)
+        wanted = await _from_form(request)
+        return replace(wanted, crops=wanted.crops or crops)
     raise BadInput(f"The content type '{kind[:80]}' can't be read.", "Send multipart/form-data or application/json.")
 
 
@@ -110,9 +114,9 @@ def _from_json(body: bytes) -> AnalyzeRequest:
         raise BadInput("The request is not valid JSON.", 'Send {"path": "...", "advisor": "..."}.') from None
     if not isinstance(value, dict):
         raise BadInput("The request must be a JSON object.", 'Send {"path": "...", "advisor": "..."}.')
-    unknown = sorted(set(value) - {"path", "image", "advisor", "mode"})
+    unknown = sorted(set(value) - {"path", "image", "advisor", "mode", "crops"})
     if unknown:
-        raise BadInput(f"Unknown keys: {', '.join(unknown)[:200]}.", "The keys are path, advisor and mode.")
+        raise BadInput(f"Unknown keys: {', '.join(unknown)[:200]}.", "The keys are path, advisor, mode and crops.")
     if "path" in value and "image" in value:
         raise BadInput("`path` and `image` mean the same.", "Send only one of them.")
     path, advisor, mode = value.get("path", value.get("image")), value.get("advisor"), value.get("mode")
@@ -121,7 +125,8 @@ def _from_json(body: bytes) -> AnalyzeRequest:
             "`path` must be the path of a photograph in the workspace, `mode` a string.", "Correct the request."
         )
     one, group = _parse_advisors(advisor if isinstance(advisor, list) else [advisor], listed=isinstance(advisor, list))
-    return AnalyzeRequest(advisor=one, mode=mode, group=group, path=path)
+    crops = _parse_switch(value.get("crops"))
+    return AnalyzeRequest(advisor=one, mode=mode, group=group, path=path, crops=crops)
 
 
 async def _from_form(request: Request) -> AnalyzeRequest:
@@ -141,6 +146,7 @@ async def _from_form(request: Request) -> AnalyzeRequest:
                 mode=str(mode) if mode else None,
                 data=await image.read(),
                 name=name,
+                crops=_parse_switch(form.get("crops")),
             )
     except (MultiPartException, HTTPException) as error:
         detail = error.message if isinstance(error, MultiPartException) else str(error.detail)
@@ -171,6 +177,22 @@ def _parse_advisor(value: Any) -> str | None:
     if not isinstance(value, str):
         raise BadInput("`advisor` is not a string.", "Send an ID such as ansel; GET /advisors lists them.")
     return validate_advisor_id(value)
+
+
+def _parse_switch(value: Any) -> bool:
+    """The value of `crops`: a JSON boolean, or the text of a form or query; a checkbox sends "on".
+
+    Raises:
+        BadInput: it is neither on nor off.
+    """
+    if value is None or value is False or value is True:
+        return bool(value)
+    text = value.strip().lower() if isinstance(value, str) else None
+    if text in ("1", "true", "on", "yes"):
+        return True
+    if text in ("", "0", "false", "off", "no"):
+        return False
+    raise BadInput("`crops` is neither true nor false.", "Send crops=true to look for a better crop, or leave it out.")
 
 
 def only_advisor(store: Store) -> str:

@@ -51,6 +51,7 @@ from mondrian_core.serving.critique.strategies import (
     ignore_strategy_progress,
 )
 from mondrian_core.serving.engine.interface import Canceled, Engine
+from mondrian_core.serving.jobs.crop_record import CROPS_KEY, record_crop_search
 from mondrian_core.serving.jobs.image_decoding import open_downscaled
 from mondrian_core.settings import AnalysisMode
 from mondrian_core.store import Job, Store
@@ -110,7 +111,8 @@ class JobRunner:
                 own, facts = self._outcome(job, image, on_progress, own_form_strategies())
                 return self._store_own_form(job, own, facts, time.perf_counter() - began)
             outcome, facts = self._outcome(job, image, on_progress, self.strategies)
-            return self._store_answer(job, outcome, facts, time.perf_counter() - began)
+            cropping = facts.get(CROPS_KEY, {}).get("seconds", 0.0)
+            return self._store_answer(job, outcome, facts, time.perf_counter() - began - cropping)
         except Canceled:
             return self.store.cancel_job(job.id)
         except MondrianError as error:
@@ -163,11 +165,17 @@ class JobRunner:
             strategies = {requested: strategies[requested]}
         skip = max(0, job.attempts - MAX_ATTEMPTS)
         outcome = run_fallback_chain(strategies, requested, context, self.engine, on_progress=on_progress, skip=skip)
-        facts = {
+        facts: dict[str, Any] = {
             "prompt_sha256": prompt_digest(replace(advisor_prompt, form=_answer_form(outcome.answer))),
             "pixels": list(photograph.size),
         }
-        return outcome, {**facts, "camera": context.camera} if context.camera else facts
+        if context.camera:
+            facts["camera"] = context.camera
+        answer = outcome.answer
+        if context.options.crops and isinstance(answer, StrategyAnswer):
+            answered = answer.strategy, answer.adapter
+            facts[CROPS_KEY] = record_crop_search(self.engine, context, answered, self.pixel_files, on_progress)
+        return outcome, facts
 
     def _camera_of(self, job: Job) -> str | None:
         return exif_description(photograph_path(self.root, job.filename or "")) if self.exif else None
