@@ -124,7 +124,7 @@ def _group(item: pytest.Item) -> str:
 
     Each base of the matrix is loaded by one worker, for the tests of all files.
     """
-    if "machine" in getattr(item, "fixturenames", ()):
+    if item.path.parent.name == "flows" and "machine" in getattr(item, "fixturenames", ()):
         return "prefect server"
     shape = item.callspec.params.get("shape") if hasattr(item, "callspec") else None
     return shape.name if isinstance(shape, SkeletonShape) else str(item.path.relative_to(ROOT))
