@@ -30,7 +30,7 @@ settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 
 ROOT = Path(__file__).resolve().parent.parent
-LONGEST_FOLDERS = ("realsize", "flows", "docs", "loop", "training", "models")
+LONGEST_FOLDERS = ("flows", "docs", "realsize", "loop", "training", "models")
 TEST_MARKS = {"mini", "flow", "browser", "realsize"}
 HIDDEN_ENVIRONMENT_PREFIXES = ("MONDRIAN_", "PREFECT_", "ANALYSIS_MODE", "EMBEDDINGS_ENABLED", "LORA_ADAPTER_DIR")
 
@@ -81,7 +81,7 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A test that needs neither model, server nor browser is a unit test; those of slow_tests.txt are slow."""
     slow = read_slow_tests()
     for item in items:
@@ -91,8 +91,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.unit)
         if _repeats(item):
             item.add_marker(pytest.mark.no_cover)
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=_position)
+    if config.getoption("loadgroup", False):  # in a pytest worker
+        for item in items:
+            _name_group(item)
+
+
+def _name_group(item: pytest.Item) -> None:
+    """End the node ID with the test's group, where pytest-xdist looks for it.
+
+    Its own mark does nothing: pytest-xdist 3.8 writes to an attribute that pytest 9.2 doesn't read any more.
+
+    Raises:
+        pytest.UsageError: the group isn't in the node ID, so that each worker would build all servers and trainings.
+    """
+    named = f"{item.nodeid}@{_group(item)}"
+    item._id = type(item.id).parse(named)
+    if item.nodeid != named:
+        raise pytest.UsageError("tests/conftest.py can't name the groups of pytest-xdist with this version of pytest")
 
 
 def _repeats(item: pytest.Item) -> bool:
@@ -108,7 +124,7 @@ def _group(item: pytest.Item) -> str:
 
     Each base of the matrix is loaded by one worker, for the tests of all files.
     """
-    if "machine" in getattr(item, "fixturenames", ()):
+    if item.path.parent.name == "flows" and "machine" in getattr(item, "fixturenames", ()):
         return "prefect server"
     shape = item.callspec.params.get("shape") if hasattr(item, "callspec") else None
     return shape.name if isinstance(shape, SkeletonShape) else str(item.path.relative_to(ROOT))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,18 +22,30 @@ from mondrian_core.recipes import Recipe, TrainRecipe, recipe_from_values
 from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.settings import Settings
 from mondrian_core.stages import StageContext, evaluation_data, indexed_photographs, training_data
+from mondrian_core.stages.context import OpenedDatasets
 from mondrian_core.store.embeddings import Embedding, EmbeddingStore
 
 
+@pytest.fixture(scope="module")
+def built_once(legacy_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[StageContext, Path]:
+    """A run of the sample workspace as far as its dataset, and the dataset's folder; read-only."""
+    workspace = tmp_path_factory.mktemp("built") / "workspace"
+    shutil.copytree(legacy_workspace, workspace)
+    context = stages.new_stage_context(Settings(workspace=workspace, base_model="mini"), "ansel", Recipe())
+    stages.link_stage(context)
+    return context, Path(stages.dataset_stage(context).path)
+
+
 @pytest.fixture
-def built(legacy_workspace_copy: Path) -> tuple[StageContext, Any]:
-    """A run of the sample workspace as far as its dataset."""
+def built(built_once: tuple[StageContext, Path], tmp_path: Path) -> tuple[StageContext, Any]:
+    """That run in a copy of the workspace."""
     from mondrian_core.data.dataset.version import load_dataset_version
 
-    context = stages.new_stage_context(Settings(workspace=legacy_workspace_copy, base_model="mini"), "ansel", Recipe())
-    stages.link_stage(context)
-    summary = stages.dataset_stage(context)
-    return context, load_dataset_version(Path(summary.path))
+    first, dataset = built_once
+    copy = tmp_path / "built"
+    shutil.copytree(first.root, copy)
+    context = replace(first, workspace=str(copy), datasets=OpenedDatasets())
+    return context, load_dataset_version(copy / dataset.relative_to(first.root))
 
 
 def found(context: StageContext, adapter: Path, listen: Callable[[StageEvent], None] = ignore_events) -> Any:
@@ -204,10 +217,10 @@ def test_unknown_training_data_is_reported(built: tuple[StageContext, Any], tmp_
     assert "leakage can't be checked" in str(heard)
 
 
-def test_photographs_are_reported_by_file_name(built: tuple[StageContext, Any], legacy_workspace_copy: Path) -> None:
-    _, version = built
+def test_photographs_are_reported_by_file_name(built: tuple[StageContext, Any]) -> None:
+    context, version = built
     entries = evaluation_data.labelled_photographs_from_rows(version.rows(version.evaluation_split), version)
-    names = {path.name for path in legacy_workspace_copy.rglob("*") if path.is_file()}
+    names = {path.name for path in context.root.rglob("*") if path.is_file()}
     assert entries and all(entry.title in names for entry in entries)
     assert len({entry.photograph for entry in entries}) == len(entries)
 

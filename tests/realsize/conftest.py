@@ -14,13 +14,23 @@ import mondrian_core.models  # noqa: F401  (before mlx)
 from mondrian_core.models.base_model import BaseVLM, load_base
 from mondrian_core.prompts import critique_messages
 from tests.models.conftest import ADVISOR, make_adapter, photograph
-from tests.realsize.matrix_shapes import MATRIX_SHAPES, SUITE_SHAPES
+from tests.realsize.matrix_shapes import MATRIX_SHAPES, PRODUCT_SHAPES, SUITE_SHAPES
 from tests.skeleton_bases import SkeletonShape, skeleton_folder
+
+PRODUCT_FILE = "test_matrix_product.py"
 
 
 def _row(shape: SkeletonShape) -> Any:
     marks = () if shape in SUITE_SHAPES else pytest.mark.soak
     return pytest.param(shape, id=shape.name, marks=marks)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The product's half of the matrix has the mark `soak` on the bases that only the model's half differs by."""
+    for item in items:
+        shape = item.callspec.params.get("shape") if hasattr(item, "callspec") else None
+        if item.path.name == PRODUCT_FILE and shape in SUITE_SHAPES and shape not in PRODUCT_SHAPES:
+            item.add_marker(pytest.mark.soak)
 
 
 @pytest.fixture(scope="session", params=[_row(shape) for shape in MATRIX_SHAPES])

@@ -15,4 +15,6 @@ MATRIX_SHAPES = [
 SUITE_SHAPES = [
     shape for shape in MATRIX_SHAPES if ((shape.bits == 4) == (shape.tied is None)) == (shape.family != "qwen2_5_vl")
 ]
+# one of each family among them, with both packings and both output layers: the suite runs the product on these
+PRODUCT_SHAPES = [shape for shape in SUITE_SHAPES if (shape.bits == 4) == (shape.family == "qwen3_vl")]
 WHOLE_SHAPE = SkeletonShape(family="qwen3_vl", size="4b", bits=4)  # what most users train on
