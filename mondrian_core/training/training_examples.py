@@ -245,7 +245,7 @@ def token_weights(row: DatasetRow, answer: EncodedAnswer, score_weight: float) -
 _STRING = r'"(?:[^"\\]|\\.)*"'
 _ENTRY = re.compile(
     rf'"(?P<name>{"|".join(DIMENSIONS)})": \{{"score": [0-9.]+, "comment": (?P<comment>{_STRING})'
-    rf'(?:, "recommendation": (?P<recommendation>{_STRING}))?(?P<regions>, "regions": [^"}}]*)?\}}',
+    rf'(?:, "recommendation": (?P<recommendation>{_STRING}))?(?:, "regions": [^"}}]*)?\}}',
     re.DOTALL,
 )
 _OPTIONAL_KEYS = ("strengths", "priority_improvements")
@@ -255,20 +255,16 @@ _LAST_KEY = "overall_grade"
 def undecided_spans(answer: str) -> list[tuple[int, int]]:
     """Where an advising answer goes on without a part that the advisor's critique lacks, as character offsets.
 
-    A missing recommendation is decided by the text that closes the comment, missing regions by the text that closes the
-    recommendation, a missing list by the first character of the key that comes instead. A critique with any region
-    shows that its advisor marks places, so there a recommendation without one is an answer.
+    A missing recommendation is decided by the text that closes the comment, a missing list by the first character of
+    the key that comes instead. Missing regions are an answer: the text that closes a recommendation always counts,
+    since tokenizers join its last quote with what follows, and an advisor who draws no boxes must still teach where to
+    stop.
 
     Args:
         answer: as `training_target` writes it in the form `advice`.
     """
     entries = list(_ENTRY.finditer(answer))
-    marks_places = any(entry["regions"] for entry in entries)
-    spans = [
-        (entry.end("recommendation" if entry["recommendation"] else "comment") - 1, entry.end())
-        for entry in entries
-        if not entry["recommendation"] or not marks_places
-    ]
+    spans = [(entry.end("comment") - 1, entry.end()) for entry in entries if not entry["recommendation"]]
     after = entries[-1].end() if entries else 0
     keys = {key: place for key in (*_OPTIONAL_KEYS, _LAST_KEY) if (place := answer.find(f', "{key}": ', after)) >= 0}
     for key in _OPTIONAL_KEYS:

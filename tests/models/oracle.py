@@ -1,4 +1,4 @@
-"""A drafter that is told what the answer will be, for tests of what the decoder makes of its drafts."""
+"""A drafter that knows what the answer will be, for tests of what the decoder makes of its drafts."""
 
 from __future__ import annotations
 
