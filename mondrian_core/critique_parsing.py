@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mondrian_core.critique_regions import region_from_value
 from mondrian_core.json_objects import JsonObject, find_json_objects, object_end
 from mondrian_core.rubric import (
     DIMENSIONS,
@@ -17,7 +18,6 @@ from mondrian_core.rubric import (
     MAX_SCORE,
     MAX_STRENGTHS,
     MIN_SCORE,
-    REGION_SCALE,
     Assessment,
     Critique,
     Region,
@@ -276,7 +276,7 @@ def _require_strict_advice(name: str, entry: Mapping[str, Any]) -> None:
     regions = entry["regions"]
     if "recommendation" not in entry or not isinstance(regions, list) or not 1 <= len(regions) <= MAX_REGIONS:
         raise CritiqueParseError("bad_regions", f"{name}: 1 to {MAX_REGIONS} after a recommendation")
-    if any(_region_from_value(each) is None for each in regions):
+    if any(region_from_value(each) is None for each in regions):
         raise CritiqueParseError("bad_regions", f"{name}: {regions!r}")
 
 
@@ -358,25 +358,11 @@ def _texts(value: Any, repair: str, repairs: list[str]) -> tuple[str, ...]:
 def _regions(value: Any, repairs: list[str]) -> tuple[Region, ...]:
     """The regions that point at something; what else the value holds is a repair."""
     given = value if isinstance(value, list) else [] if value is None else [value]
-    found = [_region_from_value(each) for each in given]
+    found = [region_from_value(each) for each in given]
     regions = tuple(region for region in found if region is not None and not is_empty_region(region))
     if len(regions) < len(given):
         repairs.append("region_left_out")
     return regions
-
-
-def _region_from_value(value: Any) -> Region | None:
-    """Four numbers as fractions of width and height: given as fractions (0-1), or as whole thousandths."""
-    if not isinstance(value, list) or len(value) != 4:
-        return None
-    if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in value):
-        return None
-    fractions = all(0 <= each <= 1 for each in value)
-    whole = all(0 <= each <= REGION_SCALE and float(each).is_integer() for each in value)
-    if not fractions and not whole:
-        return None
-    left, top, right, bottom = (float(each) if fractions else each / REGION_SCALE for each in value)
-    return left, top, right, bottom
 
 
 def _parse_number(value: Any) -> float | None:

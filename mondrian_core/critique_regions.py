@@ -10,9 +10,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mondrian_core.rubric import Region
+from mondrian_core.rubric import REGION_SCALE, Region, is_empty_region
 
-_THOUSANDTHS = 1000
 MIN_KEPT_AREA = 0.5  # share of a box that has to stay in a crop; less no longer shows what the box meant
 
 
@@ -22,7 +21,20 @@ def regions_from_value(value: Any) -> tuple[Region, ...]:
     Boxes that aren't four numbers within the photograph, or have no area, are left out.
     """
     given = [value] if _is_box(value) else value if isinstance(value, list | tuple) else []
-    return tuple(region for each in given if (region := _region(each)) is not None)
+    read = (region_from_value(each) for each in given)
+    return tuple(region for region in read if region is not None and not is_empty_region(region))
+
+
+def region_from_value(value: Any) -> Region | None:
+    """Four numbers within the photograph: fractions, or whole thousandths. The box may be without area."""
+    if not _is_box(value):
+        return None
+    fractions = all(0 <= number <= 1 for number in value)
+    whole = all(0 <= number <= REGION_SCALE and float(number).is_integer() for number in value)
+    if not fractions and not whole:
+        return None
+    left, top, right, bottom = (float(number) if fractions else number / REGION_SCALE for number in value)
+    return left, top, right, bottom
 
 
 def is_list_of_regions(value: Any) -> bool:
@@ -81,20 +93,9 @@ def _area(region: Region) -> float:
     return (region[2] - region[0]) * (region[3] - region[1])
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _is_box(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) == 4 and all(map(_is_number, value))
 
 
-def _region(value: Any) -> Region | None:
-    if not _is_box(value):
-        return None
-    scale = 1 if max(value) <= 1 else _THOUSANDTHS
-    if scale == _THOUSANDTHS and not all(float(number).is_integer() for number in value):
-        return None
-    left, top, right, bottom = (number / scale for number in value)
-    inside = 0 <= left < right <= 1 and 0 <= top < bottom <= 1
-    return (left, top, right, bottom) if inside else None
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -14,7 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from mondrian_core.rubric import critique_json_schema
+from mondrian_core.rubric import AnswerForm, critique_json_schema
 from mondrian_core.serving.critique.answer_options import AnswerOptions
 from mondrian_core.serving.critique.crop_search import MOST_PASSES
 from mondrian_core.serving.http import advisor_routes, feedback_routes, problem_details, start_routes, uploads
@@ -304,9 +304,9 @@ def _other_routes(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/schema")
-    def schema() -> dict[str, Any]:
-        """The JSON schema of a critique."""
-        return critique_json_schema()
+    def schema(form: AnswerForm = AnswerForm.COMMENTS) -> dict[str, Any]:
+        """The JSON schema of a critique; `form=advice`: with recommendations, regions, strengths and priorities."""
+        return critique_json_schema(form)
 
 
 def _page_routes(app: FastAPI, service: Service) -> None:

@@ -8,7 +8,14 @@ from fastapi import FastAPI, Path, Query
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE
+from mondrian_core.rubric import (
+    DIMENSIONS,
+    MAX_COMMENT_CHARACTERS,
+    MAX_PRIORITIES,
+    MAX_SCORE,
+    MAX_STRENGTHS,
+    MIN_SCORE,
+)
 from mondrian_core.serving.http.responses import job_json
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.jobs import feedback, score_history
@@ -16,6 +23,7 @@ from mondrian_core.serving.jobs import feedback, score_history
 PROBLEM_RESPONSE = {"description": "A problem (RFC 9457)", "content": {"application/problem+json": {}}}
 _AdvisorId = Annotated[str, Query(pattern=r"^[a-z0-9_-]{1,64}$")]
 _JobId = Annotated[str, Path(max_length=64)]
+_Text = Annotated[str, Field(min_length=1, max_length=MAX_COMMENT_CHARACTERS)]
 
 
 class Rating(BaseModel):
@@ -27,12 +35,13 @@ class Rating(BaseModel):
 
 
 class CorrectionEntry(BaseModel):
-    """The corrected score and comment of one dimension."""
+    """The corrected score and comment of one dimension, and what the person would do next time."""
 
     model_config = ConfigDict(extra="forbid")
 
     score: float = Field(strict=True, ge=MIN_SCORE, le=MAX_SCORE)
     comment: str = Field(min_length=1, max_length=feedback.MAX_COMMENT_LENGTH)
+    recommendation: _Text | None = None
 
 
 _Dimensions: type[BaseModel] = create_model(
@@ -47,6 +56,8 @@ class Correction(BaseModel):
 
     dimensional_analysis: _Dimensions  # type: ignore[valid-type]
     overall_grade: str | None = Field(default=None, pattern=r"^(10(\.0)?|[0-9](\.[0-9])?)$")
+    strengths: list[_Text] = Field(default_factory=list, max_length=MAX_STRENGTHS)
+    priority_improvements: list[_Text] = Field(default_factory=list, max_length=MAX_PRIORITIES)
 
 
 def add_feedback_routes(app: FastAPI, service: Service) -> None:

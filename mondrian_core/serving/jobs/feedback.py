@@ -16,6 +16,7 @@ from mondrian_core.errors import BadInput
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Critique, grade_from_scores, has_visible_character
 from mondrian_core.store import COMPLETED, DimensionalProfile, Job, Store, utc_timestamp
 from mondrian_core.store.corrections import correction_id
+from mondrian_core.store.records import LIST_DETAILS
 
 LOWEST_RATING, HIGHEST_RATING = 1, 5
 _TRY_AGAIN = "Correct it and send it again."
@@ -41,7 +42,8 @@ def correct_critique(store: Store, job: Job, correction: Mapping[str, Any]) -> J
     Args:
         store: the database.
         job: with the critique to correct.
-        correction: in the canonical form; without `overall_grade` the grade is the mean of the scores.
+        correction: in the canonical form; without `overall_grade` the grade is the mean of the scores. Advice counts
+            when the correction holds it: the model's own, which nobody confirmed, isn't taken over as a person's.
 
     Raises:
         BadInput: the correction is incomplete, or the job has no critique.
@@ -56,6 +58,8 @@ def correct_critique(store: Store, job: Job, correction: Mapping[str, Any]) -> J
         scores=critique.scores,
         comments=comments,
         overall_grade=critique.overall_grade,
+        recommendations=critique.recommendations,
+        details={key: list(getattr(critique, key)) for key in LIST_DETAILS if getattr(critique, key)},
     )
     with store.transaction():
         store.save_profile(profile)
@@ -88,6 +92,7 @@ def _parse_correction(correction: Mapping[str, Any]) -> Critique:
     scores = {name: entry["score"] for name, entry in ordered.items()}
     answer = {
         "dimensional_analysis": ordered,
+        **{key: correction[key] for key in LIST_DETAILS if correction.get(key)},
         "overall_grade": correction.get("overall_grade") or grade_from_scores(scores),
     }
     try:
@@ -103,7 +108,8 @@ def _checked_entry(name: str, entry: Any) -> dict[str, Any]:
         raise BadInput(f"{name}: the score must be a number from {MIN_SCORE} to {MAX_SCORE}.", _TRY_AGAIN)
     if not isinstance(comment, str) or not has_visible_character(comment) or len(comment) > MAX_COMMENT_LENGTH:
         raise BadInput(f"{name}: the comment must have 1 to {MAX_COMMENT_LENGTH} characters.", _TRY_AGAIN)
-    return {"score": score, "comment": comment}
+    recommendation = entry.get("recommendation")
+    return {"score": score, "comment": comment} | ({"recommendation": recommendation} if recommendation else {})
 
 
 def _image_path(job: Job) -> str:

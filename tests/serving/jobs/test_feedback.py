@@ -120,6 +120,19 @@ def test_next_dataset_uses_a_correction_as_a_persons_critique(
     )
 
 
+def test_a_correction_keeps_the_advice_that_it_holds(
+    client: TestClient, service: Service, photograph: Photograph
+) -> None:
+    """The model's own advice isn't a person's; what the person wrote is."""
+    job = critique(client, photograph())["job_id"]
+    given = told(7, strengths=["The gate."], priority_improvements=["Wait for rain."])
+    given["dimensional_analysis"]["lighting"]["recommendation"] = "Come back at dusk."
+    assert client.post(f"/jobs/{job}/correction", json=given).status_code == 200
+    profile = service.store.profile(correction_id(job))
+    assert profile is not None and profile.recommendations == {"lighting": "Come back at dusk."}
+    assert (profile.strengths, profile.priority_improvements) == (("The gate.",), ("Wait for rain.",))
+
+
 @pytest.mark.parametrize(
     "bad",
     [
