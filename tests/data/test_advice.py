@@ -31,7 +31,8 @@ DETAILS: dict[str, Any] = {
     "image_description": "A tree.",
     "regions": {"lighting": [[0.1, 0.2, 0.4, 0.8]]},
 }
-RECIPE = DataRecipe(variants=3, variations=1)
+RECIPE = DataRecipe(variants=3, variations=1, answer_form="auto")
+PLAIN = DataRecipe(variants=0, answer_form="auto")
 
 
 def advised_workspace(folder: Path, photographs: int = 12, advised: int = 12) -> Store:
@@ -226,7 +227,7 @@ def test_every_recommendation_of_the_sample_workspace_is_accounted_for(real_work
         manifest = link_critiques(store, real_workspace_copy, "ansel")
     used, left_out = held(manifest, AdvicePart.RECOMMENDATIONS)
     assert used + left_out == written > 0
-    version = build_dataset(manifest, store_advisor(real_workspace_copy), DataRecipe(variants=0), real_workspace_copy)
+    version = build_dataset(manifest, store_advisor(real_workspace_copy), PLAIN, real_workspace_copy)
     answers = [row.answer for split in ("train", "validation", "test") for row in version.rows(split)]
     assert sum(answer.count('"recommendation": "') for answer in answers) == used
 
@@ -246,7 +247,7 @@ def test_the_form_follows_the_critiques(tmp_path: Path) -> None:
 
 
 def test_all_advice_reaches_the_rows_and_nothing_else_is_invented(tmp_path: Path) -> None:
-    version = built(tmp_path, DataRecipe(variants=0), advised=8)
+    version = built(tmp_path, PLAIN, advised=8)
     rows = {row.photo_id: row for split in ("train", "validation", "test") for row in version.rows(split)}
     read = {photo_id: parse_critique_strict(row.answer) for photo_id, row in rows.items()}
     advised = [critique for critique in read.values() if critique.recommendations]
@@ -294,7 +295,7 @@ def test_a_long_row_loses_advice_before_the_critique_and_says_so(tmp_path: Path)
     """The least useful part goes first, whole; the critique itself is left out only when it alone is too long."""
     with advised_workspace(tmp_path) as store:
         manifest = link_critiques(store, tmp_path, "ansel")
-    full = build_dataset(manifest, VOICE, DataRecipe(variants=0), tmp_path).rows("train")[0].answer
+    full = build_dataset(manifest, VOICE, PLAIN, tmp_path).rows("train")[0].answer
     notices: list[str] = []
     limit = len(full) - 40  # characters stand for tokens; without strengths the row fits
     budget = TokenBudget(lambda messages, image, answer: RowLength(0, 1, len(answer) // 2), limit // 2)
@@ -310,7 +311,7 @@ def _built_with(manifest: LinkManifest, folder: Path, budget: TokenBudget, notic
     return build_dataset(
         manifest,
         VOICE,
-        DataRecipe(variants=0),
+        PLAIN,
         folder,
         lambda event: notices.append(str(event)),
         BuildLimits(token_budget=budget),
@@ -325,9 +326,7 @@ def test_advice_that_no_answer_can_hold_is_named(tmp_path: Path) -> None:
         recommendations={**ADVICE, "lighting": "Wait. " * 200, "composition": "n/a"},
         priority_improvements=("One.", "Two.", "Three.", "Four."),
     )
-    version = build_dataset(
-        LinkManifest(manifest.advisor, (odd, *manifest.used[1:]), ()), VOICE, DataRecipe(variants=0), tmp_path
-    )
+    version = build_dataset(LinkManifest(manifest.advisor, (odd, *manifest.used[1:]), ()), VOICE, PLAIN, tmp_path)
     (shortened,) = version.manifest["shortened"]
     assert shortened["record"] == odd.record
     assert "the recommendation on lighting (1,200 of at most 600 characters)" in shortened["detail"]
@@ -342,7 +341,7 @@ def test_corrected_critiques_are_rejected_in_the_form_of_the_rows(tmp_path: Path
     corrected = LinkManifest(
         manifest.advisor, tuple(replace(record, corrects=said) for record in manifest.used), manifest.left_out
     )
-    advice = build_dataset(corrected, VOICE, DataRecipe(variants=0), tmp_path)
+    advice = build_dataset(corrected, VOICE, PLAIN, tmp_path)
     comments = build_dataset(corrected, VOICE, DataRecipe(variants=0, answer_form="comments"), tmp_path)
     assert set(advice.corrections.values()) == {said}
     assert not any("recommendation" in answer for answer in comments.corrections.values()) and comments.corrections
