@@ -21,18 +21,9 @@ from mondrian_core.software_identity import training_code_digest, training_packa
 from mondrian_core.stages.context import INPUTS_FILE, StageContext
 from mondrian_core.stages.summaries import LinkSummary, read_stage_summary
 
-DIGESTED_FIELDS = (  # of a linked record
-    "sha256",
-    "origin",
-    "scores",
-    "comments",
-    "recommendations",
-    "regions",
-    "strengths",
-    "priority_improvements",
-    "overall_grade",
-    "corrects",
-)
+# of a linked record: what every answer teaches, and what only answers with advice do
+DIGESTED_FIELDS = ("sha256", "origin", "scores", "comments", "overall_grade", "corrects")
+ADVICE_FIELDS = ("recommendations", "regions", "strengths", "priority_improvements")
 
 
 def choose_recipe_by_size(context: StageContext, listen: EventListener = ignore_events) -> StageContext:
@@ -85,10 +76,10 @@ def training_inputs_digest(context: StageContext) -> str | None:
     if not Path(linked.manifest).is_file() and (context.run_folder / INPUTS_FILE).is_file():
         return str(read_json(context.run_folder / INPUTS_FILE)["training_inputs"])
     used = read_json(Path(linked.manifest))["used"]
+    advises = context.recipe.data.answer_form != "comments"
+    fields = (*DIGESTED_FIELDS, *(ADVICE_FIELDS if advises else ()))
     material = {
-        "critiques": sorted(
-            json.dumps({name: each.get(name) for name in DIGESTED_FIELDS}, sort_keys=True) for each in used
-        ),
+        "critiques": sorted(json.dumps({name: each.get(name) for name in fields}, sort_keys=True) for each in used),
         "base": base_fingerprint(context.base_model),
         "recipe": context.recipe.digest,
         "prompt": prompt_digest(context.advisor_prompt()),

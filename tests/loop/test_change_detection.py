@@ -78,20 +78,16 @@ def test_unchanged_inputs_are_nothing_new(done: StageContext) -> None:
         require_changed_inputs(done)
 
 
+def change_a_text(context: StageContext, column: str) -> StageContext:
+    with sqlite3.connect(context.root / "mondrian.db") as database:
+        database.execute(f"UPDATE dimensional_profiles SET {column} = 'The light falls flat.' WHERE rowid = 1")
+    database.close()
+    stages.link_stage(context)
+    return context
+
+
 def change_a_comment(context: StageContext) -> StageContext:
-    with sqlite3.connect(context.root / "mondrian.db") as database:
-        database.execute("UPDATE dimensional_profiles SET lighting_comment = 'The light falls flat.' WHERE rowid = 1")
-    database.close()
-    stages.link_stage(context)
-    return context
-
-
-def change_a_recommendation(context: StageContext) -> StageContext:
-    with sqlite3.connect(context.root / "mondrian.db") as database:
-        database.execute("UPDATE dimensional_profiles SET lighting_recommendation = 'Wait for dusk.' WHERE rowid = 1")
-    database.close()
-    stages.link_stage(context)
-    return context
+    return change_a_text(context, "lighting_comment")
 
 
 def change_the_prompt(context: StageContext) -> StageContext:
@@ -120,7 +116,6 @@ def without_the_version(context: StageContext) -> StageContext:
     "change",
     [
         change_a_comment,
-        change_a_recommendation,
         change_the_prompt,
         other_base,
         without_the_version,
@@ -128,10 +123,17 @@ def without_the_version(context: StageContext) -> StageContext:
         lambda context: replace(context, recipe=recipe_from_values({"train": {"rank": 4}})),
         lambda context: replace(context, adapters=f"{context.adapters}-other"),
     ],
-    ids=["comment", "recommendation", "prompt", "base", "version gone", "seed", "recipe", "registry"],
+    ids=["comment", "prompt", "base", "version gone", "seed", "recipe", "registry"],
 )
 def test_what_decides_the_result_counts_as_new(done: StageContext, change: object) -> None:
     require_changed_inputs(change(done))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("form", "counts"), [("comments", False), ("auto", True), ("advice", True)])
+def test_a_recommendation_counts_as_new_where_it_may_be_taught(context: StageContext, form: str, counts: bool) -> None:
+    asked = replace(context, recipe=recipe_from_values({"data": {"answer_form": form}}))
+    before = training_inputs_digest(asked)
+    assert (training_inputs_digest(change_a_text(asked, "lighting_recommendation")) != before) is counts
 
 
 def test_code_and_packages_count_as_inputs(done: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
