@@ -55,7 +55,8 @@ def advisor_rows(seed: int, count: int) -> list[DatasetRow]:
     from mondrian_core.mini.scene_critic import write_scene_critique
     from mondrian_core.mini.tastes import ANSEL
     from mondrian_core.prompts import AdvisorPrompt, training_messages
-    from mondrian_core.rubric import DIMENSIONS, training_target
+    from mondrian_core.rubric import DIMENSIONS
+    from mondrian_core.training_target import training_target
 
     rng, advisor_prompt, rows = np.random.default_rng(seed), AdvisorPrompt("ansel", "Ansel Adams"), []
     for number in range(count):

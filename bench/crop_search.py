@@ -21,9 +21,9 @@ import numpy as np
 from mondrian_core.images import downscale_to_fit, open_photograph
 from mondrian_core.photograph_model import Question
 from mondrian_core.prompts import critique_messages
-from mondrian_core.rubric import mean_score
+from mondrian_core.rubric import mean_score, scores_json_schema
 from mondrian_core.serving.critique.crop_candidates import WHOLE_FRAME, CropCandidate, crop_candidates
-from mondrian_core.serving.critique.crop_search import SCORES_SCHEMA, CropSearch, search_crops
+from mondrian_core.serving.critique.crop_search import CropSearch, search_crops
 from mondrian_core.serving.engine.local_engine import LocalEngine
 from mondrian_core.store import Store
 
@@ -50,7 +50,7 @@ def main() -> None:
         question = Question(messages=messages, image=image, adapter=asked.adapter)
 
         def score(part: Any, question: Question = question) -> Any:
-            return engine.ask(replace(question, image=part, schema=SCORES_SCHEMA)).expected_scores
+            return engine.ask(replace(question, image=part, schema=scores_json_schema())).expected_scores
 
         grades.append((mean_score(score(image)), mean_score(engine.ask(question).expected_scores)))
         boxes = [

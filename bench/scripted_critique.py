@@ -51,7 +51,8 @@ def scripted_texts(count: int) -> list[str]:
     from mondrian_core.mini import renderer
     from mondrian_core.mini.scene_critic import write_scene_critique
     from mondrian_core.mini.tastes import ANSEL
-    from mondrian_core.rubric import DIMENSIONS, make_critique, training_target
+    from mondrian_core.rubric import DIMENSIONS, make_critique
+    from mondrian_core.training_target import training_target
 
     database = os.environ.get(SAMPLES)
     if database is None:

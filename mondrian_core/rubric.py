@@ -1,4 +1,4 @@
-"""The rubric: its dimensions, the critique type and the canonical JSON spelling of an answer in both its forms.
+"""The rubric: its dimensions, the critique type and the canonical JSON spelling of an answer.
 
 The lowest module of the core: it knows nothing of models, files or databases, so training, evaluation and serving share
 it without importing one another. `critique_parsing` has the parsers.
@@ -17,8 +17,7 @@ from __future__ import annotations
 import json
 import math
 import re
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -189,11 +188,14 @@ def canonical_answer(critique: Critique, form: AnswerForm | None = None) -> str:
     """
     if form is None:
         return dump_canonical_json(critique.as_dict())
-    kept = replace(critique, advisor_notes=None)
-    if form == AnswerForm.COMMENTS:
-        scored = {name: Assessment(each.score, each.comment) for name, each in critique.assessments.items()}
-        kept = replace(kept, assessments=scored, strengths=(), priority_improvements=())
+    kept = without_advice(critique) if form is AnswerForm.COMMENTS else replace(critique, advisor_notes=None)
     return dump_canonical_json(kept._as_dict(lambda value: round(REGION_SCALE * value)))
+
+
+def without_advice(critique: Critique) -> Critique:
+    """Scores, comments and grade alone."""
+    plain = {name: Assessment(each.score, each.comment) for name, each in critique.assessments.items()}
+    return Critique(plain, critique.overall_grade)
 
 
 @dataclass(frozen=True)
@@ -249,68 +251,10 @@ def dump_canonical_json(value: Any) -> str:
     return _MUST_BE_ESCAPED.sub(lambda found: f"\\u{ord(found.group()):04x}", json.dumps(value, ensure_ascii=False))
 
 
-def training_target(critique: Critique, form: AnswerForm = AnswerForm.COMMENTS) -> str:
-    """The answer to train on for a critique: whole scores, the matching grade, and texts in NFC.
-
-    Tokenizers normalize text to NFC; the answer must equal its decoded tokens. What the grammar could not write is left
-    out of advice: texts without a visible character or over `MAX_COMMENT_CHARACTERS`, what exceeds the most that an
-    answer may hold, and regions that are empty or point at nothing once they are rounded.
-    """
-    comments = {name: normalized_text(critique.assessments[name].comment) for name in DIMENSIONS}
-    plain = make_critique({name: round_score(critique.scores[name]) for name in DIMENSIONS}, comments)
-    if form == AnswerForm.COMMENTS:
-        return canonical_answer(plain, form)
-    advised = {
-        name: replace(each, **_taught_recommendation(critique.assessments[name]))
-        for name, each in plain.assessments.items()
-    }
-    advice = replace(
-        plain,
-        assessments=advised,
-        strengths=_taught_texts(critique.strengths, MAX_STRENGTHS),
-        priority_improvements=_taught_texts(critique.priority_improvements, MAX_PRIORITIES),
-    )
-    return canonical_answer(advice, form)
-
-
-def _taught_recommendation(assessment: Assessment) -> dict[str, Any]:
-    texts = _taught_texts([assessment.recommendation or ""], 1)
-    if not texts:
-        return {}
-    regions = [region for region in assessment.regions if not is_empty_region(rounded_region(region))]
-    return {"recommendation": texts[0], "regions": tuple(regions[:MAX_REGIONS])}
-
-
-def _taught_texts(texts: Iterable[str], most: int) -> tuple[str, ...]:
-    spelled = (normalized_text(text) for text in texts if has_visible_character(text))
-    return tuple(text for text in spelled if len(text) <= MAX_COMMENT_CHARACTERS)[:most]
-
-
-def rounded_region(region: Region) -> Region:
-    """The region as a model writes it, in thousandths, as fractions again."""
-    left, top, right, bottom = (round(REGION_SCALE * value) / REGION_SCALE for value in region)
-    return left, top, right, bottom
-
-
 def is_empty_region(region: Region) -> bool:
     """True for a box without width or height, or with its sides exchanged: it points at nothing."""
     left, top, right, bottom = region
     return left >= right or top >= bottom
-
-
-def normalized_text(text: str) -> str:
-    r"""The text in NFC, so that it stays the same in JSON: an accent after a control character gets a space before it.
-
-    Otherwise NFC would join it with the letter that ends the escape: a line break and U+0301 would become `\ń`.
-    """
-    return _ACCENT_AFTER_ESCAPE.sub(r"\1 ", unicodedata.normalize("NFC", text))
-
-
-def overlong_comments(comments: Mapping[str, str]) -> str:
-    """A description of the comments longer than `MAX_COMMENT_CHARACTERS`; empty if there is none."""
-    lengths = {name: len(normalized_text(comment)) for name, comment in comments.items()}
-    over = [f"{name} {length}" for name, length in lengths.items() if length > MAX_COMMENT_CHARACTERS]
-    return f"{', '.join(over)} of at most {MAX_COMMENT_CHARACTERS} characters" if over else ""
 
 
 def critique_json_schema(form: AnswerForm = AnswerForm.COMMENTS, grade: str | None = None) -> dict[str, Any]:
@@ -320,9 +264,8 @@ def critique_json_schema(form: AnswerForm = AnswerForm.COMMENTS, grade: str | No
         form: the answer's form. Of advice, everything but scores, comments and grade may be left out.
         grade: the only overall grade that is allowed; None: any from 0.0 to 10.0.
     """
-    advice = form == AnswerForm.ADVICE
-    score = {"type": "integer", "minimum": MIN_SCORE, "maximum": MAX_SCORE}
-    plain = {"score": score, "comment": _TEXT_SCHEMA}
+    advice = form is AnswerForm.ADVICE
+    plain = {"score": _SCORE_SCHEMA, "comment": _TEXT_SCHEMA}
     advised = {**plain, "recommendation": _TEXT_SCHEMA}
     forms = [plain, advised, {**advised, "regions": _REGIONS_SCHEMA}] if advice else [plain]
     assessments = [_object_schema(properties) for properties in forms]
@@ -336,6 +279,12 @@ def critique_json_schema(form: AnswerForm = AnswerForm.COMMENTS, grade: str | No
         },
         optional=tuple(lists),
     )
+
+
+def scores_json_schema() -> dict[str, Any]:
+    """JSON schema of an answer with scores alone, spelled like the beginning of each dimension of a critique."""
+    scored = _object_schema({"score": _SCORE_SCHEMA})
+    return _object_schema({"dimensional_analysis": _object_schema(dict.fromkeys(DIMENSIONS, scored))})
 
 
 def form_of_schema(schema: Mapping[str, Any] | None) -> AnswerForm | None:
@@ -354,6 +303,7 @@ def _list_schema(most: int) -> dict[str, Any]:
     return {"type": "array", "items": _TEXT_SCHEMA, "minItems": 0, "maxItems": most}
 
 
+_SCORE_SCHEMA: dict[str, Any] = {"type": "integer", "minimum": MIN_SCORE, "maximum": MAX_SCORE}
 _TEXT_SCHEMA: dict[str, Any] = {
     "type": "string",
     "pattern": VISIBLE_CHARACTER,
@@ -374,6 +324,4 @@ _REGIONS_SCHEMA: dict[str, Any] = {
 _DIGITS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _GRADE = r"^(10\.0|[0-9]\.[0-9])$"
 _VISIBLE = re.compile(VISIBLE_CHARACTER)
-# the nonspacing marks of the blocks whose marks compose with Latin letters
-_ACCENT_AFTER_ESCAPE = re.compile("([\x00-\x1f\x7f])(?=[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff])")
 _MUST_BE_ESCAPED = re.compile("[\x7f\ud800-\udfff]")

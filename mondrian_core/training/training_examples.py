@@ -244,12 +244,11 @@ def token_weights(row: DatasetRow, answer: EncodedAnswer, score_weight: float) -
 
 _STRING = r'"(?:[^"\\]|\\.)*"'
 _ENTRY = re.compile(
-    rf'"(?P<name>{"|".join(DIMENSIONS)})": \{{"score": [0-9.]+, "comment": (?P<comment>{_STRING})'
+    rf'"(?:{"|".join(DIMENSIONS)})": \{{"score": [0-9.]+, "comment": (?P<comment>{_STRING})'
     rf'(?:, "recommendation": (?P<recommendation>{_STRING}))?(?:, "regions": [^"}}]*)?\}}',
     re.DOTALL,
 )
-_OPTIONAL_KEYS = ("strengths", "priority_improvements")
-_LAST_KEY = "overall_grade"
+_LAST_KEYS = ("strengths", "priority_improvements", "overall_grade")  # in canonical order
 
 
 def undecided_spans(answer: str) -> list[tuple[int, int]]:
@@ -265,18 +264,14 @@ def undecided_spans(answer: str) -> list[tuple[int, int]]:
     """
     entries = list(_ENTRY.finditer(answer))
     spans = [(entry.end("comment") - 1, entry.end()) for entry in entries if not entry["recommendation"]]
-    after = entries[-1].end() if entries else 0
-    keys = {key: place for key in (*_OPTIONAL_KEYS, _LAST_KEY) if (place := answer.find(f', "{key}": ', after)) >= 0}
-    for key in _OPTIONAL_KEYS:
-        if key not in keys and _LAST_KEY in keys:
-            following = min(place for other, place in keys.items() if _comes_after(other, key))
-            spans.append((following + len(', "'), following + len(', "') + 1))
+    after, following = entries[-1].end() if entries else 0, -1
+    for key in reversed(_LAST_KEYS):
+        place = answer.find(f', "{key}": ', after)
+        if place >= 0:
+            following = place + len(', "')
+        elif following >= 0:
+            spans.append((following, following + 1))
     return spans
-
-
-def _comes_after(key: str, other: str) -> bool:
-    order = (*_OPTIONAL_KEYS, _LAST_KEY)
-    return order.index(key) > order.index(other)
 
 
 def make_training_batch(base: BaseVLM, example: TrainingExample, image_tokens: int, scale: float) -> Batch:

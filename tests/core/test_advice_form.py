@@ -34,9 +34,9 @@ from mondrian_core.rubric import (
     grade_from_scores,
     grade_of_unfinished_answer,
     has_visible_character,
-    training_target,
 )
 from mondrian_core.served_scores import with_served_scores
+from mondrian_core.training_target import training_target
 
 ADVICE = AnswerForm.ADVICE
 texts = st.text(min_size=1, max_size=40).filter(has_visible_character)

@@ -32,10 +32,9 @@ from mondrian_core.rubric import (
     int_if_whole,
     make_critique,
     mean_score,
-    overlong_comments,
     round_score,
-    training_target,
 )
+from mondrian_core.training_target import overlong_comments, training_target
 
 comments = st.text(min_size=1, max_size=60).filter(has_visible_character)
 whole = st.integers(0, 10)

@@ -24,15 +24,8 @@ from mondrian_core.errors import BadInput, DiskFull, NothingToDo
 from mondrian_core.events import StageEvent, ignore_events
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import (
-    DIMENSIONS,
-    AnswerForm,
-    Critique,
-    grade_from_scores,
-    make_critique,
-    round_score,
-    training_target,
-)
+from mondrian_core.rubric import DIMENSIONS, AnswerForm, Critique, grade_from_scores, make_critique, round_score
+from mondrian_core.training_target import training_target
 from tests.data.stand_in import VOICE, jpeg, profile, workspace_of
 
 RECIPE = DataRecipe()

@@ -19,10 +19,11 @@ from mondrian_core.data.linking.link import link_critiques
 from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.images import jpeg_bytes
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import DIMENSIONS, make_critique, training_target
+from mondrian_core.rubric import DIMENSIONS, make_critique
 from mondrian_core.store import Job, Store
 from mondrian_core.store.corrections import corrected_job_id, correction_id
 from mondrian_core.store.drafts import Draft, DraftStore
+from mondrian_core.training_target import training_target
 from tests.data.stand_in import VOICE, jpeg, picture, profile, workspace_of
 
 SAID = make_critique(dict.fromkeys(DIMENSIONS, 3.5), dict.fromkeys(DIMENSIONS, "The model: a river in the middle."))

@@ -18,7 +18,8 @@ from mondrian_core.models.prompt_encoding import EncodedAnswer
 from mondrian_core.models.token_counting import make_token_counter
 from mondrian_core.prompts import training_messages
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import DIMENSIONS, make_critique, training_target
+from mondrian_core.rubric import DIMENSIONS, make_critique
+from mondrian_core.training_target import training_target
 from tests.data.stand_in import VOICE, jpeg, profile, workspace_of
 
 pytestmark = pytest.mark.mini

@@ -15,9 +15,10 @@ from mondrian_core.models.base_model import load_base
 from mondrian_core.photograph_model import Question
 from mondrian_core.prompts import AdvisorPrompt, critique_messages, training_messages
 from mondrian_core.recipes import TrainRecipe
-from mondrian_core.rubric import DIMENSIONS, make_critique, training_target
+from mondrian_core.rubric import DIMENSIONS, make_critique
 from mondrian_core.serving.engine.local_engine import LocalEngine
 from mondrian_core.training import TrainingRows, train_adapter
+from mondrian_core.training_target import training_target
 
 pytestmark = pytest.mark.mini
 

@@ -18,9 +18,10 @@ from mondrian_core.models.lora import lora_layers
 from mondrian_core.models.prompt_encoding import encode_answer
 from mondrian_core.prompts import training_messages
 from mondrian_core.recipes import TrainRecipe
-from mondrian_core.rubric import DIMENSIONS, AnswerForm, make_critique, training_target
+from mondrian_core.rubric import DIMENSIONS, AnswerForm, make_critique
 from mondrian_core.training.gradient_step import GradientStep
 from mondrian_core.training.training_examples import encode_training_rows, make_training_batch, token_weights
+from mondrian_core.training_target import training_target
 from tests.training.conftest import ADVISOR, make_row
 
 pytestmark = pytest.mark.mini

@@ -15,7 +15,8 @@ from mondrian_core.data.linking.link_manifest import HUMAN, LinkedRecord
 from mondrian_core.images import jpeg_bytes
 from mondrian_core.near_duplicates import CritiqueFingerprint, critique_fingerprint
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import DIMENSIONS, AnswerForm, Critique, training_target
+from mondrian_core.rubric import DIMENSIONS, AnswerForm, Critique
+from mondrian_core.training_target import training_target
 
 ATTEMPTS_PER_PARAPHRASE = 4
 

@@ -14,17 +14,13 @@ from mondrian_core.data.linking.link_manifest import AdvicePart, LinkedRecord
 from mondrian_core.rubric import (
     DIMENSIONS,
     MAX_COMMENT_CHARACTERS,
-    MAX_PRIORITIES,
-    MAX_REGIONS,
-    MAX_STRENGTHS,
     AnswerForm,
-    Assessment,
     Critique,
     has_visible_character,
-    normalized_text,
-    training_target,
+    without_advice,
 )
 from mondrian_core.text_quality import is_placeholder_comment
+from mondrian_core.training_target import fitting_advice, normalized_text, training_target
 
 MIN_ADVISED_SHARE = 0.5  # share of the critiques with a recommendation from which "auto" teaches advice
 MAX_RECORDS_NAMED = 3
@@ -54,21 +50,9 @@ def choose_answer_form(wanted: str, records: Sequence[LinkedRecord]) -> AnswerFo
 
 def taught_critique(critique: Critique, form: AnswerForm) -> tuple[Critique, tuple[str, ...]]:
     """(What an answer of this form can hold of a critique, what it can't, in words)."""
-    critique = replace(critique, advisor_notes=None)
     if form is AnswerForm.COMMENTS:
         return without_advice(critique), ()
-    lost: list[str] = []
-    assessments = {name: _taught_assessment(name, critique.assessments[name], lost) for name in DIMENSIONS}
-    strengths = _taught_list("strengths", critique.strengths, MAX_STRENGTHS, lost)
-    priorities = _taught_list("priority_improvements", critique.priority_improvements, MAX_PRIORITIES, lost)
-    taught = replace(critique, assessments=assessments, strengths=strengths, priority_improvements=priorities)
-    return taught, tuple(lost)
-
-
-def without_advice(critique: Critique) -> Critique:
-    """Scores and comments alone."""
-    plain = {name: Assessment(each.score, each.comment) for name, each in critique.assessments.items()}
-    return replace(critique, assessments=plain, strengths=(), priority_improvements=())
+    return fitting_advice(replace(critique, advisor_notes=None), _says_something)
 
 
 def shorter_critiques(critique: Critique) -> Iterator[tuple[Critique, AdvicePart]]:
@@ -92,7 +76,7 @@ def critique_texts(critique: Critique) -> tuple[str, ...]:
 
 def overlong_texts(critique: Critique) -> bool:
     """True when a text is longer than an answer's texts may be."""
-    return any(_is_overlong(text) for text in critique_texts(critique))
+    return any(len(normalized_text(text)) > MAX_COMMENT_CHARACTERS for text in critique_texts(critique))
 
 
 def answer_in_form(answer: str, form: AnswerForm) -> str:
@@ -110,40 +94,8 @@ def shortened_summary(shortened: Sequence[ShortenedRecord]) -> str:
     return f"{critiques} taught without some of the advice ({named}{more})."
 
 
-def _taught_assessment(name: str, assessment: Assessment, lost: list[str]) -> Assessment:
-    plain = Assessment(assessment.score, assessment.comment)
-    text = assessment.recommendation
-    if not text:
-        return plain
-    if problem := _text_problem(text):
-        lost.append(f"the recommendation on {name} ({problem})")
-        return plain
-    if len(assessment.regions) > MAX_REGIONS:
-        lost.append(f"{len(assessment.regions) - MAX_REGIONS} regions of {name} (more than {MAX_REGIONS})")
-    return replace(plain, recommendation=text, regions=assessment.regions[:MAX_REGIONS])
-
-
-def _taught_list(name: str, texts: Sequence[str], most: int, lost: list[str]) -> tuple[str, ...]:
-    """The texts that an answer can hold; of too many the first ones, which an advisor names first."""
-    kept = []
-    for text in texts:
-        if problem := _text_problem(text):
-            lost.append(f"one of {name} ({problem})")
-        else:
-            kept.append(text)
-    if len(kept) > most:
-        lost.append(f"{len(kept) - most} of {name} (more than {most})")
-    return tuple(kept[:most])
-
-
-def _text_problem(text: str) -> str:
-    if not has_visible_character(text) or is_placeholder_comment(text.strip()):
-        return "it says nothing"
-    return f"{len(text):,} of at most {MAX_COMMENT_CHARACTERS} characters" if _is_overlong(text) else ""
-
-
-def _is_overlong(text: str) -> bool:
-    return len(normalized_text(text)) > MAX_COMMENT_CHARACTERS
+def _says_something(text: str) -> bool:
+    return has_visible_character(text) and not is_placeholder_comment(text.strip())
 
 
 def _without_regions(critique: Critique) -> Critique:

@@ -14,7 +14,8 @@ from typing import Any
 from PIL import Image
 
 from mondrian_core.errors import BadInput
-from mondrian_core.rubric import MAX_ANSWER_TOKENS, overlong_comments
+from mondrian_core.rubric import MAX_ANSWER_TOKENS
+from mondrian_core.training_target import overlong_comments
 
 MAX_ROWS_NAMED = 3
 

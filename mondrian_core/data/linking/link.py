@@ -47,20 +47,13 @@ from mondrian_core.files import file_sha256
 from mondrian_core.images import PhotographHeader, read_photograph_header
 from mondrian_core.photograph_paths import PathResolution, SourceTree
 from mondrian_core.portable_paths import redacted_path
-from mondrian_core.rubric import (
-    DIMENSIONS,
-    MAX_SCORE,
-    MIN_SCORE,
-    AnswerForm,
-    Critique,
-    has_visible_character,
-    training_target,
-)
+from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, AnswerForm, Critique, has_visible_character
 from mondrian_core.store import COMPLETED, DimensionalProfile, Job, Store
 from mondrian_core.store.corrections import corrected_job_id
 from mondrian_core.store.drafts import CORRECTED, DISCARDED, WAITING, Draft, DraftStore, UnreadableDraft
 from mondrian_core.text_decoding import UnknownEncodingError, decode_text
 from mondrian_core.text_quality import is_placeholder_comment
+from mondrian_core.training_target import training_target
 
 __all__ = ["ExcludedRecord", "ExclusionReason", "LinkManifest", "LinkedRecord", "link_critiques"]
 

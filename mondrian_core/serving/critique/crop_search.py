@@ -28,7 +28,7 @@ from PIL import Image
 from mondrian_core.errors import AnswerUnparsable
 from mondrian_core.photograph_model import Question
 from mondrian_core.pixel_files import load_image
-from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, mean_score
+from mondrian_core.rubric import DIMENSIONS, mean_score, scores_json_schema
 from mondrian_core.serving.critique.crop_candidates import (
     MOST_CANDIDATES,
     WHOLE_FRAME,
@@ -207,8 +207,10 @@ def search_crops_with_model(
         AnswerUnparsable: the model states no probabilities of its scores.
     """
 
+    schema = scores_json_schema()
+
     def score(image: Image.Image) -> Scores:
-        asked = replace(question, image=image, schema=SCORES_SCHEMA, constrained=True, temperature=0.0, embed=False)
+        asked = replace(question, image=image, schema=schema, constrained=True, temperature=0.0, embed=False)
         found: Scores = ask(asked).expected_scores
         if any(name not in found for name in DIMENSIONS):
             raise AnswerUnparsable("The model states no expected scores for a crop.", "Use another base model.")
@@ -216,29 +218,6 @@ def search_crops_with_model(
 
     photograph: Image.Image | PixelFile = question.image
     return search_crops(load_image(photograph), score, on_pass)
-
-
-SCORES_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "dimensional_analysis": {
-            "type": "object",
-            "properties": {
-                name: {
-                    "type": "object",
-                    "properties": {"score": {"type": "integer", "minimum": MIN_SCORE, "maximum": MAX_SCORE}},
-                    "required": ["score"],
-                    "additionalProperties": False,
-                }
-                for name in DIMENSIONS
-            },
-            "required": list(DIMENSIONS),
-            "additionalProperties": False,
-        }
-    },
-    "required": ["dimensional_analysis"],
-    "additionalProperties": False,
-}
 
 
 def _frame_dict(candidate: CropCandidate) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
+from mondrian_core.critique_regions import region_from_value, regions_from_value
+from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, is_empty_region
 from mondrian_core.serving.critique.crop_candidates import CropFrame
 
 _ALMOST_ALL = 0.8  # of a side
@@ -71,8 +72,10 @@ def photograph_overlay(
 
 def crop_frame(crop: Mapping[str, Any]) -> CropFrame | None:
     """The frame of a stored crop; None when its values can't be read."""
-    box, degrees = _fractions(crop.get("box")), crop.get("degrees", 0.0)
-    if box is None or isinstance(degrees, bool) or not isinstance(degrees, int | float) or not math.isfinite(degrees):
+    box, degrees = region_from_value(crop.get("box")), crop.get("degrees", 0.0)
+    if box is None or is_empty_region(box):
+        return None
+    if isinstance(degrees, bool) or not isinstance(degrees, int | float) or not math.isfinite(degrees):
         return None
     return CropFrame(*box, float(degrees))
 
@@ -109,21 +112,10 @@ def crop_words(frame: CropFrame) -> str:
 
 def _outlined(entry: Any, size: tuple[int, int]) -> tuple[OutlinedRegion, ...]:
     given = entry.get("regions") if isinstance(entry, Mapping) else None
-    regions = [region for each in given or () if (region := _fractions(each)) is not None]
     return tuple(
         OutlinedRegion(
             (left * size[0], top * size[1], (right - left) * size[0], (bottom - top) * size[1]),
             place_words((left, top, right, bottom)),
         )
-        for left, top, right, bottom in regions
+        for left, top, right, bottom in regions_from_value(given)
     )
-
-
-def _fractions(box: Any) -> tuple[float, float, float, float] | None:
-    """A box as fractions (0-1) with an area; None for anything else, such as a row of another program."""
-    if not isinstance(box, Sequence) or isinstance(box, str) or len(box) != 4:
-        return None
-    if any(isinstance(side, bool) or not isinstance(side, int | float) or not math.isfinite(side) for side in box):
-        return None
-    left, top, right, bottom = (min(1.0, max(0.0, float(side))) for side in box)
-    return (left, top, right, bottom) if left < right and top < bottom else None

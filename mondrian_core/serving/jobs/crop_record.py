@@ -32,7 +32,7 @@ def record_crop_search(
 ) -> dict[str, Any]:
     """Look for a better crop with the model that gave the critique; plain values for the job's details.
 
-    A search that fails costs no critique: the record says why there is no crop.
+    When the search fails, the critique stays; the record says why there is no crop.
 
     Args:
         engine: the model.

@@ -35,9 +35,8 @@ from mondrian_core.rubric import (
     grade_from_scores,
     has_visible_character,
     make_critique,
-    normalized_text,
-    training_target,
 )
+from mondrian_core.training_target import normalized_text, training_target
 
 pytestmark = pytest.mark.mini
 
