@@ -121,7 +121,7 @@ class CropSearch:
         if self.is_offered:
             return f"This crop {self.best.reason}."
         if self.beats_whole:
-            return f"The best of {len(self.tried)} crops scored no higher than other crops of its size."
+            return f"The best of {len(self.tried)} crops did not clearly score higher than other crops of its size."
         return f"The best of {len(self.tried)} crops did not score higher by more than the interval of the difference."
 
     def as_dict(self) -> dict[str, Any]:

@@ -72,10 +72,14 @@ def offered_crop(details: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def crop_sentence(found: Mapping[str, Any]) -> str:
-    """The record of a search for people: the result, both grades with their 95 % intervals, and what it cost."""
+    """The record of a search for people: the result and what it cost; of an offer, both grades with their intervals.
+
+    A crop that isn't offered may still score higher than the whole photograph, as other crops of its size do. Its
+    figures would read like an offer, so only the JSON has them.
+    """
     text = str(found.get("reason", ""))
-    crop, whole = found.get("crop"), found.get("whole")
-    if isinstance(crop, Mapping) and isinstance(whole, Mapping):
+    if offered := offered_crop({CROPS_KEY: found}):
+        crop, whole = offered["crop"], offered["whole"]
         sides = ", ".join(f"{100 * side:.0f}" for side in crop.get("box", ()))
         turned = f", rotated by {crop['degrees']:g} degrees" if crop.get("degrees") else ""
         text += f" Crop (left, top, right, bottom in %): {sides}{turned}."
