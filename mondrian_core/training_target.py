@@ -88,12 +88,12 @@ def fitting_advice(
             return replace(assessment, recommendation=None, regions=())
         shown = [region for region in assessment.regions if not is_empty_region(rounded_region(region))]
         if empty := len(assessment.regions) - len(shown):
-            lost.append(f"{empty} regions of {name} (too small to point at something)")
+            lost.append(f"{empty} of the regions of {name} (too small to point at something)")
         return replace(assessment, regions=_first(f"regions of {name}", shown, MAX_REGIONS, lost))
 
     def fitting_list(name: str, texts: Sequence[str], most: int) -> tuple[str, ...]:
         problems = [problem_of(text) for text in texts]
-        lost.extend(f"one of {name} ({problem})" for problem in problems if problem)
+        lost.extend(f"one of the {name} ({problem})" for problem in problems if problem)
         return _first(name, [text for text, problem in zip(texts, problems, strict=True) if not problem], most, lost)
 
     kept = replace(
@@ -108,7 +108,7 @@ def fitting_advice(
 def _first(name: str, given: Sequence[T], most: int, lost: list[str]) -> tuple[T, ...]:
     """The first ones, which an advisor names first; `lost` receives how many there are more."""
     if len(given) > most:
-        lost.append(f"{len(given) - most} of {name} (more than {most})")
+        lost.append(f"{len(given) - most} of the {name} (more than {most})")
     return tuple(given[:most])
 
 
