@@ -331,7 +331,7 @@ def test_advice_that_no_answer_can_hold_is_named(tmp_path: Path) -> None:
     assert shortened["record"] == odd.record
     assert "the recommendation on lighting (1,200 of at most 600 characters)" in shortened["detail"]
     assert "the recommendation on composition (it says nothing)" in shortened["detail"]
-    assert "1 of priority_improvements (more than 3)" in shortened["detail"]
+    assert "1 of the priority_improvements (more than 3)" in shortened["detail"]
 
 
 def test_corrected_critiques_are_rejected_in_the_form_of_the_rows(tmp_path: Path) -> None:
