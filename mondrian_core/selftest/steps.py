@@ -90,6 +90,9 @@ STEPS = (
 STEPS_BY_NAME = {step.name: step for step in (MACHINE, *STEPS)}
 
 
+BUSY_SHARE = 0.25  # of the processors, used by other programs, from which a speed isn't judged
+
+
 class StepStatus(StrEnum):
     """How a step ended."""
 

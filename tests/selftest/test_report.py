@@ -83,6 +83,9 @@ def test_a_device_far_below_its_published_speed_is_off() -> None:
     assert compare_speed(result("speed", figures=speed), speed).status is StepStatus.OK
     found = compare_speed(result("speed", figures=slow), speed)
     assert (found.status, found.cause) == (StepStatus.OFF, StepCause.SLOW)
+    idle, busy = (compare_speed(result("speed", figures={**slow, "other_load": share}), speed) for share in (0.2, 0.6))
+    assert idle.status is StepStatus.OFF
+    assert (busy.status, busy.cause) == (StepStatus.SKIPPED, None) and "60% of the processors" in busy.finding
 
 
 def test_rounding_of_bfloat16_is_allowed_more_than_that_of_float32() -> None:
