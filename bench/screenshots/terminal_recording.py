@@ -83,3 +83,27 @@ def _pieces(descriptor: int) -> Iterator[str]:
         if text.encode() == kept:  # otherwise the piece ends within a character: the next one completes it
             kept = b""
             yield text
+
+
+def replay_terminal(recording: TerminalRecording) -> Iterator[tuple[float, list[str]]]:
+    """All lines written so far after each event, as (seconds, lines). A line keeps the colors' control sequences.
+
+    A line is always written from its beginning, as rich does: text after a carriage return replaces it.
+    """
+    lines, row, replacing = [""], 0, False
+    for seconds, text in recording.events:
+        for found in _CONTROL.finditer(text):
+            piece, command = found[0], found["command"]
+            if piece == "\r":
+                replacing = True
+            elif piece == "\n":
+                row, replacing = row + 1, False
+                lines += [""] * (row + 1 - len(lines))
+            elif command == "A":
+                row = max(0, row - int(found["parameters"] or 1))
+            elif command == "K":
+                lines[row] = ""
+            elif command in (None, "m"):
+                lines[row] = piece if replacing else lines[row] + piece
+                replacing = False
+        yield seconds, list(lines)
