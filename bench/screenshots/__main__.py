@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from bench.screenshots.pictures import DENSITY, PICTURES, take_picture
+from bench.screenshots.pictures import DEMO, DENSITY, PICTURES, image_files, take_picture
 from bench.screenshots.studio import ROOT, Studio, open_studio
 from bench.screenshots.terminal_svg import terminal_svg
 from mondrian_core.files import write_atomic
 from mondrian_core.serving.pdf_print import find_browser
 
 IMAGES = ROOT / "docs" / "images"
-DEMO = "demo.svg"
+# Linux without a desktop has no font of its own for `system-ui`; elsewhere nobody reads this
+FONTS = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
+<fontconfig>
+<include ignore_missing="yes">/etc/fonts/fonts.conf</include>
+<match target="pattern"><test name="family"><string>system-ui</string></test>
+<edit name="family" mode="prepend" binding="strong"><string>Inter</string></edit></match>
+</fontconfig>
+"""
 
 
 def main() -> None:
@@ -24,7 +32,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="pictures to make (default: all)")
     parser.add_argument("--studio", type=Path, metavar="FOLDER", help="keep the studio here, and use one that is there")
     options = parser.parse_args()
-    known = [DEMO, *(picture.file for picture in PICTURES)]
+    known = image_files()
     unknown = [name for name in options.names if name not in known]
     if unknown:
         parser.error(f"no such picture: {', '.join(unknown)}; the pictures are {', '.join(known)}")
@@ -42,7 +50,10 @@ def make_images(studio: Studio, wanted: set[str]) -> None:
         write_atomic(IMAGES / DEMO, terminal_svg(studio.recording, "make demo, recorded in a terminal", names))
         print(f"{DEMO}: {(IMAGES / DEMO).stat().st_size:,} bytes")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser())
+        fonts = studio.folder / "fonts.conf"
+        write_atomic(fonts, FONTS)
+        environment = {**os.environ, "FONTCONFIG_FILE": str(fonts)}
+        browser = playwright.chromium.launch(executable_path=find_browser(), env=environment)
         context = browser.new_context(
             device_scale_factor=DENSITY,
             color_scheme="light",

@@ -6,14 +6,18 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
 
-from bench.screenshots.studio import Studio
+
 from mondrian_core.data.sample_workspace import ADVISOR
 from mondrian_core.errors import Broken
 from mondrian_core.files import write_atomic
+
+if TYPE_CHECKING:
+    from bench.screenshots.studio import Studio
 
 MOST_BYTES = 150_000
 DENSITY = 2  # device pixels per CSS pixel
@@ -180,6 +184,7 @@ def _prefect_approval(page: Page, studio: Studio) -> None:
     expect(page.get_by_role("dialog").get_by_text("approve").first).to_be_visible()
 
 
+DEMO = "demo.svg"  # the terminal recording
 PICTURES = (
     Picture("front-page", _front),
     Picture("front-page-phone", _front, PHONE),
@@ -198,3 +203,8 @@ PICTURES = (
     Picture("prefect-retraining", _prefect_retraining),
     Picture("prefect-approval", _prefect_approval),
 )
+
+
+def image_files() -> list[str]:
+    """The names of all files of docs/images/."""
+    return [DEMO, *(picture.file for picture in PICTURES)]
