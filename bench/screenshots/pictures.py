@@ -52,6 +52,7 @@ def take_picture(context: BrowserContext, studio: Studio, picture: Picture, fold
     try:
         page.set_viewport_size({"width": picture.size[0], "height": picture.size[1]})
         page.set_default_timeout(1000 * SECONDS)
+        expect.set_options(timeout=1000 * SECONDS)
         picture.show(page, studio)
         page.evaluate("document.fonts.ready")
         page.evaluate(
@@ -154,8 +155,8 @@ def _prefect(page: Page, studio: Studio, path: str) -> None:
     """Open a page of Prefect's UI; the first one asks for the password."""
     page.goto(f"{studio.prefect.ui}{path}")
     field = page.locator("input[type=password]")
-    main = page.locator("main")
-    expect(field.or_(main).first).to_be_visible()
+    menu = page.get_by_text("Work Pools", exact=True)
+    expect(field.or_(menu).first).to_be_visible()
     if field.count():
         field.fill(studio.prefect.auth)
         field.press("Enter")

@@ -49,8 +49,8 @@ SHEET_PHOTOGRAPHS, MORE_CRITIQUES = 12, 6
 SHORT_RECIPE: dict[str, Any] = {
     "name": "short",
     "data": {"variants": 0},
-    "train": {"epochs": 1, "rank": 4, "answered_photographs": 0},
-    "evaluate": {"edited_photographs": 0, "rag": False},
+    "train": {"epochs": 2, "answered_photographs": 0},
+    "evaluate": {"compliance_photographs": 12, "edited_photographs": 0, "constrained_photographs": 0, "rag": False},
 }
 PAUSE_SECONDS, LONGEST_SECONDS = 0.5, 1800.0
 
