@@ -182,7 +182,8 @@ def test_a_build_machine_repeats_a_failed_test_and_names_it(tmp_path: Path) -> N
     (match,) = re.findall(r'ARGS="(.+)"', (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
     (tmp_path / "test_unsteady.py").write_text(
         "import pathlib\n\n\ndef test_second_time():\n    mark = pathlib.Path(__file__).with_name('mark')\n"
-        "    seen = mark.exists()\n    mark.touch()\n    assert seen, 'the first time'\n\n\ndef test_never():\n    assert False\n"
+        "    seen = mark.exists()\n    mark.touch()\n    assert seen, 'the first time'\n"
+        "\n\ndef test_never():\n    assert False\n"
     )
     command = [
         sys.executable,
