@@ -1,4 +1,4 @@
-"""The file map in README.md, the list of pages in docs/README.md, what was measured where, and docs/metal.md.
+"""The file map in README.md, the lists of decisions and experiments, what was measured where, and reference/metal.md.
 
 They are made from docstrings, page titles, comments next to figures and the table of Metal's branches.
 `python -m tests.architecture.generated_docs` rewrites them. A test compares them with the tree.
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.architecture.measured_where import measured_table
+from tests.architecture.measured_where import MEASURED_WHERE, measured_table
 from tests.architecture.metal_branches import METAL_BRANCHES, PAGE, metal_page
 from tests.git_files import ROOT, tracked_files
 
@@ -20,13 +20,13 @@ from tests.git_files import ROOT, tracked_files
 ENTRIES = {
     "prefect.yaml": "which flow runs where and when",
     "adapters/": "default adapter registry: data, not code",
-    "docs/": "how-to pages, reference, decisions, experiments",
+    "docs/": "tutorials, how-to guides, reference, explanation, decisions, experiments",
     "tests/": "tests, in folders named after the packages",
 }
 ORDER = ("mondrian_core/", "tasks/", "flows/", "deployments/", "mondrian/", "prefect.yaml")
 WIDTH = 96
-EXPERIMENTS, DECISIONS = "experiments", "decisions"
-MEASURED_WHERE = "docs/measured-where.md"
+LISTED_FOLDERS = ("experiments", "decisions")
+INDEX = "index.md"
 
 
 def first_sentence(module: Path) -> str:
@@ -61,9 +61,9 @@ def _core_modules(files: Iterable[Path]) -> dict[str, Path]:
 
 
 def page_list(files: Iterable[Path], folder: str) -> str:
-    """A list of the pages in docs/`folder`, by name, with their titles."""
+    """A list of the pages in docs/`folder`, by name, with their titles, for the index page of that folder."""
     pages = sorted(file for file in files if file.parent == Path("docs") / folder and file.suffix == ".md")
-    return "\n".join(f"- [{_title(page)}]({folder}/{page.name})" for page in pages)
+    return "\n".join(f"- [{_title(page)}]({page.name})" for page in pages if page.name != INDEX)
 
 
 def _title(page: Path) -> str:
@@ -74,14 +74,15 @@ def with_generated_parts() -> dict[str, str]:
     """What the pages with generated parts should contain, by path."""
     files = tracked_files()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    for folder in (EXPERIMENTS, DECISIONS):
-        index = _replaced(index, folder, page_list(files, folder))
+    indexes = {f"docs/{folder}/{INDEX}": folder for folder in LISTED_FOLDERS}
     measured = (ROOT / MEASURED_WHERE).read_text(encoding="utf-8")
     return {
         "README.md": _replaced(readme, "file map", f"```\n{file_map(files)}\n```"),
-        "docs/README.md": index,
-        MEASURED_WHERE: _replaced(measured, "measured where", measured_table(files)),
+        **{
+            path: _replaced((ROOT / path).read_text(encoding="utf-8"), folder, page_list(files, folder))
+            for path, folder in indexes.items()
+        },
+        str(MEASURED_WHERE): _replaced(measured, "measured where", measured_table(files)),
         str(PAGE): metal_page(METAL_BRANCHES),
     }
 
