@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
 
-
 from mondrian_core.data.sample_workspace import ADVISOR
 from mondrian_core.errors import Broken
 from mondrian_core.files import write_atomic

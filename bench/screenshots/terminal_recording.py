@@ -22,6 +22,7 @@ from mondrian_core.files import write_atomic
 
 COLUMNS, ROWS = 100, 30
 _CONTROL = re.compile(r"\x1b\[(?P<parameters>[\d;?]*)(?P<command>[A-Za-z])|\r|\n|[^\x1b\r\n]+|\x1b")
+_UNFINISHED = re.compile(r"\x1b(\[[\d;?]*)?$")
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,11 @@ def replay_terminal(recording: TerminalRecording) -> Iterator[tuple[float, list[
 
     A line is always written from its beginning, as rich does: text after a carriage return replaces it.
     """
-    lines, row, replacing = [""], 0, False
+    lines, row, replacing, unread = [""], 0, False, ""
     for seconds, text in recording.events:
-        for found in _CONTROL.finditer(text):
+        cut = _UNFINISHED.search(unread + text)  # a sequence that the next event completes
+        whole, unread = ((unread + text)[: cut.start()], cut[0]) if cut else (unread + text, "")
+        for found in _CONTROL.finditer(whole):
             piece, command = found[0], found["command"]
             if piece == "\r":
                 replacing = True

@@ -6,12 +6,13 @@ animation ends with the last screen, which is also what a viewer without animati
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from xml.sax.saxutils import escape
 
-from rich.color import ColorType
+from rich.color import Color, ColorType
 from rich.style import Style
 from rich.text import Text
 
@@ -19,11 +20,13 @@ from bench.screenshots.terminal_recording import COLUMNS, ROWS, TerminalRecordin
 
 CELL, LINE, EDGE, BAR = 8.4, 17, 14, 30  # pixels: a character, a line, the margin, the window's bar
 LONGEST_WAIT = 1.0  # seconds of the animation; the program's own clocks show the true time
-MOST_REPAINTS = 40  # screens that only repaint: progress bars
+MOST_REPAINTS = 30  # screens that only repaint: progress bars
 REPAINT_SECONDS = 0.35
+BURST_SECONDS = 0.02  # screens that follow one another sooner are one
 COMMAND, TYPING = "make demo", 0.09  # seconds a character
 # one dark palette, which a light and a dark page both show well; the names are those of a terminal
 _COLORS = ("#5b6172", "#ff7b72", "#7ee787", "#e3b341", "#79c0ff", "#d2a8ff", "#76e3ea", "#e6edf3")
+_BAR_COLORS = ((249, 38, 114), (114, 156, 31), (58, 58, 58))  # of rich's bars: at work, done, ahead
 _STYLE = f"""text {{ font: 14px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
   fill: {_COLORS[7]}; white-space: pre; }}
 .b {{ font-weight: 700; }} .d {{ fill-opacity: .65; }} .gone {{ visibility: hidden; }}
@@ -99,8 +102,12 @@ def _rows_of(line: str) -> list[str]:
 
 
 def _chosen(screens: Iterable[tuple[float, list[str]]]) -> list[tuple[float, list[str]]]:
-    """The screens that add a line, and at most about `MOST_REPAINTS` of the others, evenly."""
-    every = [screens_of for screens_of in screens if screens_of[1]]
+    """The screens that add a line, and at most about `MOST_REPAINTS` of the others, evenly.
+
+    A program erases what it repaints, so only a screen that stays for a moment counts.
+    """
+    found = list(screens)
+    every = [one for one, after in pairwise(found) if after[0] - one[0] > BURST_SECONDS] + found[-1:]
     grows = [not at or len(rows) > len(every[at - 1][1]) for at, (_, rows) in enumerate(every)]
     step = max(1, grows.count(False) // MOST_REPAINTS)
     kept, repaints = [], 0
@@ -161,13 +168,23 @@ def _spans(line: str) -> Iterator[tuple[int, str, Style]]:
     """(column, text, style) of each piece that is not blank."""
     text = Text.from_ansi(line)
     edges = sorted({0, len(text), *(edge for span in text.spans for edge in (span.start, span.end))})
-    for start, end in pairwise(edges):
-        piece = text.plain[start:end]
-        if not piece.strip():
-            continue
-        covering = [Style.null(), *(span.style for span in text.spans if span.start <= start < span.end)]
-        blank = len(piece) - len(piece.lstrip())
-        yield start + blank, piece.strip(), Style.combine(each for each in covering if isinstance(each, Style))
+    pieces = [(start, text.plain[start:end], _style_at(text, start)) for start, end in pairwise(edges)]
+    for style, alike in groupby(pieces, key=lambda piece: piece[2]):
+        (start, first, _), *others = alike
+        piece = first + "".join(more for _, more, _ in others)
+        if piece.strip():
+            yield start + len(piece) - len(piece.lstrip()), piece.strip(), style
+
+
+def _style_at(text: Text, place: int) -> Style:
+    """The style of a character. Of the shades that rich moves over the bar of a waiting stage, the nearest color."""
+    covering = [span.style for span in text.spans if span.start <= place < span.end]
+    style = Style.combine([Style.null(), *(each for each in covering if isinstance(each, Style))])
+    shade = style.color.triplet if style.color is not None and style.color.type is not ColorType.STANDARD else None
+    if shade is None:
+        return style
+    nearest = min(_BAR_COLORS, key=lambda color: math.dist(color, shade))
+    return Style(color=Color.from_rgb(*nearest), bold=style.bold, dim=style.dim)
 
 
 def _span_markup(column: int, piece: str, style: Style) -> str:
