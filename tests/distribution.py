@@ -1,8 +1,8 @@
 """Wheel and sdist of the tracked files, and `make dist`: what a person gets who installs them and knows no checkout.
 
 `python -m tests.distribution --uv PATH` builds both into dist/, compares the wheel with the one that the sdist builds,
-installs it as a tool of its own with the newest dependencies that it allows, and runs `mondrian start --demo` there, in an
-empty folder with an empty home. With `--python`, another interpreter runs it.
+installs it as a tool of its own with the newest dependencies that it allows, and runs `mondrian start --demo` there, in
+an empty folder with an empty home. With `--python`, another interpreter runs it.
 """
 
 from __future__ import annotations
