@@ -125,6 +125,13 @@ def test_lock_covers_the_declared_dependencies_and_leaves_torch_out() -> None:
     assert re.search(r"^mlx-cpu==\S+ ; sys_platform == 'linux' ", text, re.MULTILINE)
 
 
+def test_changelog_begins_with_the_version_of_the_package() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    first = re.search(r"^## \[(.*?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert first and first[1] == version
+    assert f"mondrian-{version}" not in README, "a page that names the file of a version is soon outdated"
+
+
 def test_no_file_contains_a_machine_name() -> None:
     found = []
     for file in tracked_files():

@@ -17,9 +17,10 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from mondrian_core.critique_parsing import parse_critique_lenient
 from mondrian_core.registry.version import VERSION_NAME, AdapterVersion
 from mondrian_core.rollout import FAULT_KEY
-from mondrian_core.rubric import critique_json_schema, dump_canonical_json
+from mondrian_core.rubric import canonical_answer, dump_canonical_json
 from mondrian_core.serving.http import uploads
 from mondrian_core.serving.http.openai_errors import openai_error
 from mondrian_core.serving.http.openai_requests import ChatRequest, parse_chat_request
@@ -215,16 +216,11 @@ def _content(asked: ChatRequest, job: Job) -> tuple[str, str]:
         return str(job.details[CUT_OFF_KEY]), "length"
     if asked.options.schema is not None:
         return str(json.loads(job.llm_outputs or "{}")["replies"][-1]), "stop"
-    answer = job.answer or {}
-    return dump_canonical_json(_only_known(answer, critique_json_schema()) if asked.bare else answer), "stop"
-
-
-def _only_known(value: Any, schema: dict[str, Any]) -> Any:
-    """The value without keys that the schema doesn't have: rag and corrections may add some."""
-    if not isinstance(value, dict):
-        return value
-    properties = schema.get("properties", {})
-    return {name: _only_known(each, properties[name]) for name, each in value.items() if name in properties}
+    answer = dump_canonical_json(job.answer or {})
+    # rag and corrections may add keys that the schema doesn't have
+    if asked.form is not None:
+        answer = canonical_answer(parse_critique_lenient(answer).critique, asked.form)
+    return answer, "stop"
 
 
 def _head(service: Service, asked: ChatRequest, job: Job, kind: str) -> dict[str, Any]:
