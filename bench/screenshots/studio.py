@@ -147,7 +147,6 @@ def _mondrian(project: Path, environment: Mapping[str, str], *words: str) -> Non
 
 
 def _fill(studio: Studio, project: Path) -> None:
-    _mondrian(project, studio.environment, "index", "--advisor", ADVISOR)
     photographs = _dated_photographs(studio.settings.root)
     _answers(studio, photographs)
     sheet = [str(path.relative_to(project)) for path in photographs[:SHEET_PHOTOGRAPHS]]
@@ -170,7 +169,7 @@ def _dated_photographs(root: Path) -> list[Path]:
 
 
 def _answers(studio: Studio, photographs: list[Path]) -> None:
-    """Critiques of the service: by the adapter, one with the portfolio, one by the base; some are rated."""
+    """Critiques of the service: one by the base, the others by the adapter, one with a search for a crop; ratings."""
     source = studio.settings.root / "source"
     with httpx.Client(base_url=studio.service, timeout=LONGEST_SECONDS, trust_env=False) as client:
         for number, path in enumerate(photographs):
@@ -181,9 +180,8 @@ def _answers(studio: Studio, photographs: list[Path]) -> None:
             studio.jobs.append(answer)
             if number < len(RATINGS):
                 client.post(f"/jobs/{answer['job_id']}/rating", json={"rating": RATINGS[number]}).raise_for_status()
-        whole = {"path": studio.jobs[0]["photograph"], "advisor": ADVISOR, "mode": "rag", "crops": True}
-        whole["path"] = str(photographs[-1].relative_to(source))
-        studio.jobs.append(client.post("/analyze", json=whole).raise_for_status().json())
+        cropped = {"path": str(photographs[-1].relative_to(source)), "advisor": ADVISOR, "crops": True}
+        studio.jobs.append(client.post("/analyze", json=cropped).raise_for_status().json())
 
 
 def _week(studio: Studio) -> None:
