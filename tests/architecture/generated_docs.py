@@ -1,4 +1,4 @@
-"""The file map in README.md, the lists of decisions and experiments, what was measured where, and reference/metal.md.
+"""The file map in CONTRIBUTING.md, the lists of decisions and experiments, what was measured where, and reference/metal.md.
 
 They are made from docstrings, titles and first lines of pages, comments next to figures, and the table of Metal's
 branches.
@@ -118,7 +118,7 @@ def with_generated_parts() -> dict[str, str]:
     """What the pages with generated parts should contain, by path."""
     files = tracked_files()
     parts = {
-        "README.md": ("file map", f"```\n{file_map(files)}\n```"),
+        "CONTRIBUTING.md": ("file map", f"```\n{file_map(files)}\n```"),
         "docs/experiments/index.md": ("experiments", experiment_table(files)),
         "docs/decisions/index.md": ("decisions", decision_tables(files)),
         str(MEASURED_WHERE): ("measured where", measured_table(files)),
