@@ -16,12 +16,12 @@ from mondrian_core.files import write_atomic
 from mondrian_core.serving.pdf_print import find_browser
 
 IMAGES = ROOT / "docs" / "images"
-# Linux without a desktop has no font of its own for `system-ui`; elsewhere nobody reads this
+# Linux without a desktop falls back to DejaVu Sans for `system-ui`; elsewhere nobody reads this
 FONTS = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
 <fontconfig>
 <include ignore_missing="yes">/etc/fonts/fonts.conf</include>
-<match target="pattern"><test name="family"><string>system-ui</string></test>
-<edit name="family" mode="prepend" binding="strong"><string>Inter</string></edit></match>
+<match target="pattern"><test name="family" qual="any"><string>DejaVu Sans</string></test>
+<edit name="family" mode="prepend_first" binding="strong"><string>Inter</string></edit></match>
 </fontconfig>
 """
 

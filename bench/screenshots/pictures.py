@@ -21,8 +21,13 @@ if TYPE_CHECKING:
 MOST_BYTES = 150_000
 DENSITY = 2  # device pixels per CSS pixel
 QUALITIES = (90, 84, 78, 70, 60)  # of WebP; the first one within the budget is taken
-SECONDS = 120  # that a page may take to show what is waited for
+SECONDS = 900  # that a page may take to show what is waited for
 DESK, PHONE = (1200, 800), (390, 844)
+# every image in the window is there; those further down may be loaded later
+IMAGES_SHOWN = """[...document.images].every(image => {
+  const {top, bottom, width} = image.getBoundingClientRect();
+  return !width || bottom < 0 || top > innerHeight || (image.complete && image.naturalWidth > 0);
+})"""
 
 
 @dataclass(frozen=True)
@@ -54,9 +59,7 @@ def take_picture(context: BrowserContext, studio: Studio, picture: Picture, fold
         expect.set_options(timeout=1000 * SECONDS)
         picture.show(page, studio)
         page.evaluate("document.fonts.ready")
-        page.evaluate(
-            "Promise.all([...document.images].filter(i => i.currentSrc).map(i => i.decode().catch(() => {})))"
-        )
+        page.wait_for_function(IMAGES_SHOWN)
         taken = page.screenshot(type="png", animations="disabled", caret="hide")
     finally:
         page.close()
@@ -95,7 +98,7 @@ def _front(page: Page, studio: Studio) -> None:
 
 
 def _critique(page: Page, studio: Studio) -> None:
-    page.goto(f"{studio.service}/jobs/{studio.jobs[-2]['job_id']}?format=html")
+    page.goto(f"{studio.service}/jobs/{studio.shown_job}?format=html")
     expect(page.locator(".verdict .radar")).to_be_visible()
     expect(page.locator(".dimension")).to_have_count(8)
     expect(page.locator(".stars button")).to_have_count(5)
@@ -113,7 +116,7 @@ def _write(page: Page, studio: Studio) -> None:
     for key in "876":
         page.keyboard.press(key)
     expect(page.locator("[data-scored=yes]")).to_have_count(3)
-    page.fill("#comment-composition", "The dark mass on the left holds the frame; the eye enters along the bank.")
+    page.fill("#comment-composition", "The frame is calm; the eye finds its way in and rests on the subject.")
     expect(page.locator("#status")).to_contain_text("tored")
 
 
@@ -161,6 +164,8 @@ def _prefect(page: Page, studio: Studio, path: str) -> None:
         field.press("Enter")
         expect(field).to_have_count(0)
         page.goto(f"{studio.prefect.ui}{path}")
+    expect(menu).to_be_visible()
+    page.evaluate("document.documentElement.classList.replace('dark', 'light')")  # its pages are dark otherwise
 
 
 def _prefect_runs(page: Page, studio: Studio) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+from PIL import Image
 
 from bench.screenshots.terminal_recording import TerminalRecording, record_terminal
 from deployments.prefect_instance import PrefectInstance
@@ -44,7 +45,7 @@ SHOOTS = (
     "2026-10-17",
 )
 RATINGS = (4, 5, 3, 4, 4, 5)  # of the first critiques
-SHEET_PHOTOGRAPHS, MORE_CRITIQUES = 12, 6
+SHEET_PHOTOGRAPHS, MORE_CRITIQUES = 8, 6
 # trained in a minute; with so few measurements the gates can't decide, which is what the approval form is for
 SHORT_RECIPE: dict[str, Any] = {
     "name": "short",
@@ -80,6 +81,16 @@ class Studio:
     jobs: list[dict[str, Any]] = field(default_factory=list)
 
     @property
+    def shown_job(self) -> str:
+        """The job of the adapter's best critique of a photograph that is wider than high."""
+        wide = [job for job in self.jobs[1:] if self._is_wide(job["photograph"])]
+        return str(max(wide or self.jobs, key=lambda job: float(job["critique"]["overall_grade"]))["job_id"])
+
+    def _is_wide(self, photograph: str) -> bool:
+        with Image.open(self.settings.root / "source" / photograph) as image:
+            return image.width > image.height
+
+    @property
     def sheet(self) -> Path:
         """The contact sheet."""
         return self.folder / "sheet.html"
@@ -104,7 +115,7 @@ def open_studio(folder: Path) -> Iterator[Studio]:
     )
     port = find_free_port()
     try:
-        _mondrian(project, environment, "up", "--service-port", str(port))
+        _mondrian(project, environment, "up", "--port", str(find_free_port()), "--service-port", str(port))
         record = read_json(prefect_record_path(settings))
         studio = Studio(
             folder=folder,
