@@ -25,10 +25,10 @@ pip := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(py) -m pip
 progress := /^(Collecting|Processing) / {if (++n % 40 == 0) {print "    " n " packages found"; fflush()}} \
   /^Installing collected/ {print "    unpacking " n; fflush()}
 pytest = $(py) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
-sources := mondrian mondrian_core tasks flows deployments mini_training bench tests
+sources := mondrian mondrian_core tasks flows deployments mini_training bench tests docs/conf.py
 present = $(wildcard $(sources))
 
-.PHONY: help setup demo up down bench figures test quick soak realsize check lint format types contracts dependencies prose slow-tests lock lock-check dist clean
+.PHONY: help setup demo up down bench figures test quick soak realsize check docs lint format types contracts dependencies prose slow-tests lock lock-check dist clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -63,7 +63,7 @@ soak: $(ready)  ## run the long tests that `make test` leaves out (half an hour 
 realsize: $(ready)  ## run the matrix of real layouts, and a whole Qwen3-VL-4B with random weights (half an hour on a CPU)
 	@$(py) -m pytest -p tests.realsize.matrix_table -m "" tests/realsize $(ARGS) </dev/null
 
-check: lint types contracts dependencies prose  ## everything that must hold before a commit: all checks, then all tests
+check: lint types contracts dependencies prose docs  ## everything that must hold before a commit: all checks, then all tests
 	@$(pytest) --cov --cov-report= --cov-fail-under=$(COVERAGE) $(ARGS) </dev/null
 
 lint: $(ready)  ## check style, complexity and formatting
@@ -85,6 +85,12 @@ dependencies: $(ready)  ## check that every import is declared and every depende
 
 prose: $(ready)  ## check the English of pages, docstrings and messages
 	@$(py) tests/architecture/prose.py
+
+# Warnings are errors: a link or an anchor that leads nowhere, a page that no index page names. Always from the beginning,
+# because a second build would not repeat the warnings of unchanged pages.
+docs: $(ready)  ## build the documentation's site: build/docs/index.html
+	@rm -rf build/docs build/doctrees
+	@$(py) -m sphinx -W --keep-going -n -q -j auto -d build/doctrees -b html docs build/docs
 
 slow-tests: $(ready)  ## measure every test and rewrite tests/slow_tests.txt
 	@$(pytest) -p tests.record_slow_tests $(ARGS) </dev/null

@@ -62,10 +62,10 @@ FIGURES: dict[str, ExperimentFigure] = {
         "experiments/evaluation.md", "bench.calibration_gate --judged --runs 60"
     ),
     "studio-plan-mini": ExperimentFigure(
-        "several-machines.md", "bench.studio_plan --data 101 --train 281 --evaluate 43", cheap=True
+        "how-to/several-machines.md", "bench.studio_plan --data 101 --train 281 --evaluate 43", cheap=True
     ),
     "studio-plan-assumed": ExperimentFigure(
-        "several-machines.md", "bench.studio_plan --data 101 --train 7200 --evaluate 1800", cheap=True
+        "how-to/several-machines.md", "bench.studio_plan --data 101 --train 7200 --evaluate 1800", cheap=True
     ),
     "hopeless-answers": ExperimentFigure("experiments/evaluation.md", "bench.hopeless_answers"),
     "drift-watch": ExperimentFigure("experiments/drift.md", "bench.drift_simulation"),

@@ -1,4 +1,4 @@
-"""`python -m bench.memory_table > docs/memory.md`: which training fits into which Mac, predicted from sizes.
+"""`python -m bench.memory_table > docs/reference/memory.md`: which training fits into which Mac, predicted from sizes.
 
 No weights are read and nothing is measured: sizes come from the published configurations, the prediction is the one
 that a training uses. A test compares the page with this module.
@@ -58,7 +58,7 @@ ROWS = (
 
 
 def memory_page() -> str:
-    """docs/memory.md."""
+    """docs/reference/memory.md."""
     tables = [*_INTRODUCTION, "", *_training_table(), "", *_SERVICE, "", *_service_table(), "", *_AFTER]
     return "\n".join(tables) + "\n"
 
@@ -129,8 +129,8 @@ _INTRODUCTION = (
     "",
     "Which training fits into which Mac. **Predicted from sizes, not measured on Metal.** The prediction is the one",
     "that `mondrian train` uses before its first step; on the CPU it is compared with measured peaks",
-    "([experiments](experiments/training.md)). `mondrian train --advisor A --dry-run` predicts your own training and",
-    "probes two layers of your base.",
+    "([experiments](../experiments/training.md)). `mondrian train --advisor A --dry-run` predicts your own training",
+    "and probes two layers of your base.",
     "",
     "What is assumed:",
     "",
@@ -165,7 +165,7 @@ _AFTER = (
     "4. A smaller `rank`: it matters where the adapter is large compared with a layer.",
     "5. A packed base (4 bits), or a smaller one.",
     "",
-    "This page is made by `python -m bench.memory_table > docs/memory.md`.",
+    "This page is made by `python -m bench.memory_table > docs/reference/memory.md`.",
 )
 
 

@@ -1,4 +1,4 @@
-"""Publish the figures of a self-test, and write the tables of docs/selftest.md.
+"""Publish the figures of a self-test, and write the tables of docs/how-to/selftest.md.
 
     python -m bench.selftest_figures [REPORT.json]
 
@@ -24,7 +24,7 @@ from mondrian_core.selftest.published import (
     read_published,
 )
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "selftest.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "how-to" / "selftest.md"
 _IDENTITY = ("device", "stream", "fingerprint")
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
 WEEK = timedelta(days=7)
-ROLLOUT_DAYS = 3.2  # to 100 % at 50 requests a day, from the table of docs/rollout.md
+ROLLOUT_DAYS = 3.2  # to 100 % at 50 requests a day, from the table of docs/explanation/rollout.md
 GATES = ("integrity", "effect", "format_compliance", "latency_overhead", "score_error", "health")
 SMALL_RECIPE: dict[str, Any] = {
     "name": "small",

@@ -233,7 +233,7 @@ def require_usable_server(url: str, auth: str) -> None:
         raise PrefectUnavailable(
             f"{url} doesn't answer ({type(error).__name__}).",
             "Check the address, and that the server's machine was started with MONDRIAN_PREFECT_HOST or is reached "
-            "through a tunnel (docs/several-machines.md).",
+            "through a tunnel (docs/how-to/several-machines.md).",
         ) from None
     if answer.status_code == httpx.codes.UNAUTHORIZED:
         raise BadInput(

@@ -48,7 +48,7 @@ def promote_flow(  # noqa: PLR0913, PLR0917  (each one is a field of Prefect's f
         reason: for the registry's history; required unless every gate passed, as it would be served now.
         force: promote although the gates speak against it.
         approve: pause, up to a day, until somebody has read the gates in the UI and approves or declines.
-        rollout: start with a share of the photographs that grows automatically (see docs/rollout.md).
+        rollout: start with a share of the photographs that grows automatically (see docs/explanation/rollout.md).
         plan: keys of the rollout plan that override the plan for the traffic; a plan implies a rollout.
         workspace: folder, whose jobs table gives the traffic; empty: the worker's own (MONDRIAN_WORKSPACE).
         adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).

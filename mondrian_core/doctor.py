@@ -173,7 +173,7 @@ def _units(settings: Settings) -> list[DoctorCheck]:
     words = {True: "runs", False: "is stopped", None: "unknown"}
     finding = "; ".join(f"{state.name} {words[state.running]}" for state in states)
     stopped = [state for state in states if state.running is not True]
-    advice = "`mondrian up` starts them; their logs: docs/unattended.md."
+    advice = "`mondrian up` starts them; their logs: docs/how-to/unattended.md."
     return [DoctorCheck("services at login", not stopped, finding, advice)]
 
 

@@ -281,7 +281,7 @@ class EvaluateRecipe(_RecipeTable):
 
 
 class GateRecipe(_RecipeTable):
-    """Thresholds of the gates; docs/gates.md shows which gate uses which."""
+    """Thresholds of the gates; docs/reference/gates.md shows which gate uses which."""
 
     compliance_observed: Annotated[float, Looser.BELOW] = Field(
         default=0.95, ge=0, le=1, description="minimum share of strictly valid answers"
@@ -373,7 +373,7 @@ class PromoteRecipe(_RecipeTable):
     """How a version that passed every gate becomes the champion."""
 
     rollout: bool = Field(
-        default=False, description="start a staged rollout instead of a full promotion (docs/rollout.md)"
+        default=False, description="start a staged rollout instead of a full promotion (docs/explanation/rollout.md)"
     )
 
 
@@ -492,12 +492,13 @@ def recipe_from_values(values: dict[str, Any], source: str = "the recipe") -> Re
     except ValidationError as error:
         errors = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise BadRecipe(
-            f"Invalid values in {source}: {errors}.", "Fix all of these errors; docs/recipes.md lists the keys."
+            f"Invalid values in {source}: {errors}.",
+            "Fix all of these errors; docs/reference/recipes.md lists the keys.",
         ) from error
 
 
 def recipe_reference_markdown() -> str:
-    """The keys of a recipe as Markdown; docs/recipes.md is this text (`python -m mondrian_core.recipes`)."""
+    """The keys of a recipe as Markdown; docs/reference/recipes.md is this text (`python -m mondrian_core.recipes`)."""
     lines = [
         "# Recipes",
         "",
@@ -507,7 +508,7 @@ def recipe_reference_markdown() -> str:
         "",
         "Mondrian comes with these recipes (`--recipe small-set`; in flows `-p recipe=small-set`). Without a recipe,",
         f"`retrain` uses `{SMALL_SET_RECIPE}` below {SMALL_SET_THRESHOLD} critiques, then `folds`, and from about 30",
-        f"on `{DEFAULT_RECIPE}` ([why](decisions/0113-the-recipe-follows-the-number-of-critiques.md)).",
+        f"on `{DEFAULT_RECIPE}` ([why](../decisions/0113-the-recipe-follows-the-number-of-critiques.md)).",
         "",
     ]
     for name, path in bundled_recipes().items():

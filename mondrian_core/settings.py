@@ -22,7 +22,12 @@ from mondrian_core.errors import BadInput, NoWorkspace
 
 ADVISOR_ID = re.compile(r"[a-z0-9_-]{1,64}")
 MACHINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")  # part of the names of workers, queues and deployments
-ROLES = ("control", "serving", "data", "accelerator")  # of a machine of a shared server; docs/several-machines.md
+ROLES = (
+    "control",
+    "serving",
+    "data",
+    "accelerator",
+)  # of a machine of a shared server; docs/how-to/several-machines.md
 ALL_ADVISORS = "all"  # no advisor's ID: it stands for all of them
 METAL_BASE_MODEL = "mlx-community/Qwen3-VL-4B-Instruct-4bit"
 MINI_BASE_MODEL = "mini"

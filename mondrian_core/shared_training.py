@@ -61,7 +61,7 @@ def require_shared_folder(shared: Path | None) -> Path:
     if shared is None:
         raise BadInput(
             "Machines exchange datasets and trainings through a shared folder, and none is set.",
-            "Set MONDRIAN_SHARED to the folder as this machine sees it (docs/several-machines.md).",
+            "Set MONDRIAN_SHARED to the folder as this machine sees it (docs/how-to/several-machines.md).",
         )
     if ":/" in str(shared):
         raise BadInput(

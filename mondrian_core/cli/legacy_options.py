@@ -1,6 +1,6 @@
 """Options of the legacy scripts: translated where the meaning is clear, otherwise rejected with the option to use.
 
-docs/coming-from-the-older-scripts.md lists them, and a test runs every line of it.
+docs/how-to/coming-from-the-older-scripts.md lists them, and a test runs every line of it.
 """
 
 from __future__ import annotations

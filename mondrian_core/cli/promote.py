@@ -38,7 +38,9 @@ class PromoteOptions(RollbackOptions):
     version: Annotated[str, Parameter(help="the version to promote, such as v0003")]
     force: Annotated[bool, Parameter(help="promote even if a gate failed; needs --reason")] = False
     rollout: Annotated[bool, Parameter(help="begin with a share of the photographs that grows")] = False
-    plan: Annotated[Path | None, Parameter(help="JSON file with keys of a rollout plan, see docs/rollout.md")] = None
+    plan: Annotated[
+        Path | None, Parameter(help="JSON file with keys of a rollout plan, see docs/explanation/rollout.md")
+    ] = None
 
 
 def promote_command(*, options: PromoteOptions) -> int:

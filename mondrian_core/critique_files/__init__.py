@@ -8,5 +8,5 @@ argilla.py           Argilla's records                    analyses.py        the
 formats.py           the formats: one value for each
 photographs.py       the photograph that a row names      planning.py        what an import would do with each row
 importing.py         import_critiques                     exporting.py       export_critiques
-reference_tables.py  the tables of docs/critiques.md
+reference_tables.py  the tables of docs/reference/critique-files.md
 """

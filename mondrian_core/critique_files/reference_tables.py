@@ -1,4 +1,7 @@
-"""The tables of docs/critiques.md: `python -m mondrian_core.critique_files.reference_tables docs/critiques.md`."""
+"""The tables of docs/reference/critique-files.md.
+
+`python -m mondrian_core.critique_files.reference_tables docs/reference/critique-files.md` writes them into the page.
+"""
 
 from __future__ import annotations
 

@@ -37,7 +37,10 @@ def utc_now() -> datetime:
 
 
 class RegistryReader:
-    """Adapter versions under `root`: `<advisor>/v0001`, `promoted.json`, `history.jsonl` (docs/registry.md)."""
+    """Adapter versions under `root`: `<advisor>/v0001`, `promoted.json`, `history.jsonl`.
+
+    docs/reference/registry.md describes them.
+    """
 
     def __init__(
         self, root: Path, *, clock: Callable[[], datetime] = utc_now, listen: EventListener = ignore_events

@@ -99,7 +99,9 @@ class RolloutPlan:
                 )
             return cls(**values)
         except TypeError as error:
-            raise BadInput(f"The rollout plan is invalid: {error}.", "See docs/rollout.md for its keys.") from None
+            raise BadInput(
+                f"The rollout plan is invalid: {error}.", "See docs/explanation/rollout.md for its keys."
+            ) from None
 
 
 def default_rollout_plan(requests_per_day: float, quiet_below: float = 1000.0) -> RolloutPlan:

@@ -1,4 +1,4 @@
-"""Published figures: what the self-test found on known machines, and the table of docs/selftest.md."""
+"""Published figures: what the self-test found on known machines, and the table of docs/how-to/selftest.md."""
 
 from __future__ import annotations
 

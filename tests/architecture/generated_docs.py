@@ -1,6 +1,7 @@
-"""The file map in README.md, the list of pages in docs/README.md, what was measured where, and docs/metal.md.
+"""The file map in README.md, the lists of decisions and experiments, what was measured where, and reference/metal.md.
 
-They are made from docstrings, page titles, comments next to figures and the table of Metal's branches.
+They are made from docstrings, titles and first lines of pages, comments next to figures, and the table of Metal's
+branches.
 `python -m tests.architecture.generated_docs` rewrites them. A test compares them with the tree.
 """
 
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.architecture.measured_where import measured_table
+from tests.architecture.measured_where import MEASURED_WHERE, measured_table
 from tests.architecture.metal_branches import METAL_BRANCHES, PAGE, metal_page
 from tests.git_files import ROOT, tracked_files
 
@@ -20,13 +21,25 @@ from tests.git_files import ROOT, tracked_files
 ENTRIES = {
     "prefect.yaml": "which flow runs where and when",
     "adapters/": "default adapter registry: data, not code",
-    "docs/": "how-to pages, reference, decisions, experiments",
+    "docs/": "tutorials, how-to guides, reference, explanation, decisions, experiments",
     "tests/": "tests, in folders named after the packages",
 }
 ORDER = ("mondrian_core/", "tasks/", "flows/", "deployments/", "mondrian/", "prefect.yaml")
 WIDTH = 96
-EXPERIMENTS, DECISIONS = "experiments", "decisions"
-MEASURED_WHERE = "docs/measured-where.md"
+INDEX = "index.md"
+# Of decisions, in the order of their index page. A decision names one in its first lines: `Topic: Training`.
+TOPICS = (
+    "Photographs and critiques",
+    "Datasets",
+    "The model and its answers",
+    "Training",
+    "Evaluation and gates",
+    "Registry and rollouts",
+    "Service",
+    "Operation",
+    "Packaging and code",
+    "Checks, tests and documentation",
+)
 
 
 def first_sentence(module: Path) -> str:
@@ -60,30 +73,58 @@ def _core_modules(files: Iterable[Path]) -> dict[str, Path]:
     return modules
 
 
-def page_list(files: Iterable[Path], folder: str) -> str:
-    """A list of the pages in docs/`folder`, by name, with their titles."""
-    pages = sorted(file for file in files if file.parent == Path("docs") / folder and file.suffix == ".md")
-    return "\n".join(f"- [{_title(page)}]({folder}/{page.name})" for page in pages)
+def experiment_table(files: Iterable[Path]) -> str:
+    """A table of the pages in docs/experiments with what each `<!-- summary: ... -->` comment says."""
+    rows = ["| page | what |", "|---|---|"]
+    for page in _pages(files, "experiments"):
+        summary = re.search(r"<!-- summary: (.+?) -->", _text(page))
+        rows.append(f"| [{_title(page)}]({page.name}) | {summary[1] if summary else ''} |")
+    return "\n".join(rows)
+
+
+def decision_tables(files: Iterable[Path]) -> str:
+    """A table of decisions with status and date for each topic, from the first lines of their pages.
+
+    Raises:
+        ValueError: when a page lacks one of these lines, or its topic is not one of `TOPICS`.
+    """
+    rows: dict[str, list[str]] = {topic: [] for topic in TOPICS}
+    for page in _pages(files, "decisions"):
+        lines = dict(re.findall(r"^(Status|Date|Topic): (.+)$", _text(page), re.MULTILINE))
+        if len(lines) < 3 or lines["Topic"] not in rows:
+            raise ValueError(
+                f"{page} needs the lines `Status: `, `Date: ` and `Topic: `, with one of the topics {TOPICS}"
+            )
+        status = re.split("[;:]", lines["Status"])[0]
+        rows[lines["Topic"]].append(f"| [{_title(page)}]({page.name}) | {status} | {lines['Date'][:10]} |")
+    table = "\n\n| decision | status | date |\n|---|---|---|\n"
+    return "\n\n".join(f"## {topic}{table}" + "\n".join(rows[topic]) for topic in TOPICS)
+
+
+def _pages(files: Iterable[Path], folder: str) -> list[Path]:
+    inside = (file for file in files if file.parent == Path("docs") / folder and file.suffix == ".md")
+    return sorted(page for page in inside if page.name != INDEX)
 
 
 def _title(page: Path) -> str:
-    return (ROOT / page).read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+    return _text(page).partition("\n")[0].lstrip("# ")
+
+
+def _text(page: Path) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
 
 
 def with_generated_parts() -> dict[str, str]:
     """What the pages with generated parts should contain, by path."""
     files = tracked_files()
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    for folder in (EXPERIMENTS, DECISIONS):
-        index = _replaced(index, folder, page_list(files, folder))
-    measured = (ROOT / MEASURED_WHERE).read_text(encoding="utf-8")
-    return {
-        "README.md": _replaced(readme, "file map", f"```\n{file_map(files)}\n```"),
-        "docs/README.md": index,
-        MEASURED_WHERE: _replaced(measured, "measured where", measured_table(files)),
-        str(PAGE): metal_page(METAL_BRANCHES),
+    parts = {
+        "README.md": ("file map", f"```\n{file_map(files)}\n```"),
+        "docs/experiments/index.md": ("experiments", experiment_table(files)),
+        "docs/decisions/index.md": ("decisions", decision_tables(files)),
+        str(MEASURED_WHERE): ("measured where", measured_table(files)),
     }
+    pages = {path: _replaced(_text(Path(path)), name, content) for path, (name, content) in parts.items()}
+    return {**pages, str(PAGE): metal_page(METAL_BRANCHES)}
 
 
 def _replaced(text: str, name: str, content: str) -> str:

@@ -1,4 +1,4 @@
-"""docs/measured-where.md: where the figures of docs/experiments come from, from a comment next to each of them.
+"""docs/reference/measured-where.md: where the figures of docs/experiments come from, by a comment next to each.
 
 `<!-- measured on: DEVICE; BASE; DATA -->` under a page's title holds for its sections, under a section's title for that
 section. A test finds tables without one.
@@ -6,6 +6,7 @@ section. A test finds tables without one.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from tests.git_files import ROOT
 
+MEASURED_WHERE = Path("docs/reference/measured-where.md")
 DEVICES = ("CPU", "CUDA GPU", "none: simulated")
 # A base with random weights shows that code runs and what it costs, never what answers are worth.
 BASES = re.compile(r"none|mini|mini, an earlier training|.* with random weights")
@@ -52,6 +54,7 @@ def measured_sections(files: Iterable[Path]) -> list[MeasuredSection]:
 
 def _sections(page: Path, text: str) -> Iterator[MeasuredSection]:
     inherited = None
+    is_experiment = "experiments" in page.parts and page.name != "index.md"
     for number, part in enumerate(re.split(r"^#{1,2} ", text, flags=re.MULTILINE)[1:]):
         title = part.partition("\n")[0]
         found = _PLACE.search(part)
@@ -59,7 +62,7 @@ def _sections(page: Path, text: str) -> Iterator[MeasuredSection]:
         inherited = place if number == 0 else inherited
         anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") if number else ""
         commands = tuple(dict.fromkeys(_COMMAND.findall(part)))
-        measured = "experiments" in page.parts or "<!-- figure" in part or "<!-- measured once" in part or commands
+        measured = is_experiment or "<!-- figure" in part or "<!-- measured once" in part or commands
         yield MeasuredSection(
             page=page,
             title=title,
@@ -75,7 +78,9 @@ def measured_table(files: Iterable[Path]) -> str:
     rows = ["| figures | device | base | photographs and critiques | command |", "|---|---|---|---|---|"]
     for section in measured_sections(files):
         if section.has_figures and section.place:
-            target = section.page.relative_to("docs").as_posix() + (f"#{section.anchor}" if section.anchor else "")
+            target = os.path.relpath(section.page, MEASURED_WHERE.parent) + (
+                f"#{section.anchor}" if section.anchor else ""
+            )
             name = section.page.stem if not section.anchor else f"{section.page.stem}: {section.title}"
             commands = ", ".join(f"`{each}`" for each in section.commands)
             rows.append(f"| [{name}]({target}) | {' | '.join(section.place)} | {commands} |")

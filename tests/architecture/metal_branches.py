@@ -1,4 +1,4 @@
-"""Every branch of the code that only a Mac takes, and what covers it; docs/metal.md is made from it.
+"""Every branch of the code that only a Mac takes, and what covers it; docs/reference/metal.md is made from it.
 
 A branch asks for Metal, the GPU, the system, or a kernel that only Metal has. It is covered by a test that runs it on
 another machine, or by a step of the self-test, which a user runs on a Mac.
@@ -15,7 +15,7 @@ from mondrian_core.selftest.steps import STEPS_BY_NAME
 from tests.git_files import ROOT, tracked_files
 
 PACKAGES = ("mondrian", "mondrian_core", "tasks", "flows", "deployments")
-PAGE = Path("docs") / "metal.md"
+PAGE = Path("docs") / "reference" / "metal.md"
 # mlx.core: attributes that ask for a device. `mx.metal` counts wherever it is used.
 DEVICE_ATTRIBUTES = {"metal", "gpu", "cpu", "default_device", "set_default_device", "is_available", "device_info"}
 DEVICE_ATTRIBUTES |= {"set_wired_limit", "set_memory_limit", "set_cache_limit", "device_count"}
@@ -263,16 +263,16 @@ def _is_branch(node: ast.AST, *, decides: bool) -> bool:
 _PAGE_START = """# Metal
 
 Nothing of Mondrian was measured on Metal yet. This page lists every place of the code that does something else on a
-Mac, and what covers it: a test that runs it on another machine, or a step of the [self-test](selftest.md), which runs
-on the Mac itself. It is made from `tests/architecture/metal_branches.py`; a test finds such places, and fails for one
-that is not listed.
+Mac, and what covers it: a test that runs it on another machine, or a step of the
+[self-test](../how-to/selftest.md), which runs on the Mac itself. It is made from
+`tests/architecture/metal_branches.py`; a test finds such places, and fails for one that is not listed.
 
 | place | what differs on a Mac | tests elsewhere | steps of the self-test |
 |---|---|---|---|"""
 
 
 def metal_page(branches: Sequence[MetalBranch]) -> str:
-    """docs/metal.md."""
+    """docs/reference/metal.md."""
     lines = [_PAGE_START]
     for branch in branches:
         path, _, function = branch.place.partition(" ")

@@ -21,7 +21,7 @@ def test_every_table_of_figures_says_where_it_was_measured() -> None:
 
 
 def test_every_page_of_experiments_is_listed() -> None:
-    pages = {path.name for path in (ROOT / "docs" / "experiments").glob("*.md")}
+    pages = {path.name for path in (ROOT / "docs" / "experiments").glob("*.md")} - {"index.md"}
     listed = {each.page.name for each in measured_sections(tracked_files()) if each.has_figures}
     assert pages <= listed
 
@@ -45,8 +45,8 @@ def test_places_are_inherited_from_the_page_and_replaced_by_a_section(
     )
     monkeypatch.setattr(measured_where, "ROOT", tmp_path)
     assert measured_table([page]).splitlines()[2:] == [
-        "| [speed: Of one's own](experiments/speed.md#of-ones-own) | CPU | mini | rendered | `bench.speed` |",
-        "| [speed: Simulated](experiments/speed.md#simulated) | none: simulated | none | scores |  |",
+        "| [speed: Of one's own](../experiments/speed.md#of-ones-own) | CPU | mini | rendered | `bench.speed` |",
+        "| [speed: Simulated](../experiments/speed.md#simulated) | none: simulated | none | scores |  |",
     ]
     (tmp_path / page).write_text(f"# Speed\n\n## New\n{table}")
     assert [(each.has_figures, each.place) for each in measured_sections([page])] == [(False, None), (True, None)]

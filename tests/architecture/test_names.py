@@ -58,7 +58,7 @@ ORDINARY = {
     "training",
     "up",
 }
-GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+GLOSSARY = (ROOT / "docs" / "reference" / "glossary.md").read_text(encoding="utf-8")
 
 
 def python_files() -> list[Path]:

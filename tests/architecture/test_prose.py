@@ -59,7 +59,7 @@ def test_code_in_markdown_is_skipped(tmp_path: Path) -> None:
 
 
 def test_interface_names_are_allowed_in_their_files_only(tmp_path: Path) -> None:
-    assert lint(tmp_path, "docs/gates.md", "The stuttering gate.\n") == []
+    assert lint(tmp_path, "docs/reference/gates.md", "The stuttering gate.\n") == []
     assert lint(tmp_path, "docs/other.md", "The stuttering gate.\n") == [(1, "stuttering")]
     assert lint(tmp_path, "tests/cli/test_commands.py", 'COMMAND = "trian"\n') == []
     assert lint(tmp_path, "tests/cli/test_other.py", 'COMMAND = "trian"\n') == [(1, "trian")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -79,19 +80,26 @@ def test_deployments_in_readme_exist() -> None:
 
 
 def test_documentation_links_resolve() -> None:
-    """A template of a page is written for the folder of the page."""
+    """The template of the page on gates is written for the folder of that page."""
     for document in [file for file in tracked_files() if file.suffix == ".md"]:
-        folder = ROOT / "docs" if document.parent.name == "templates" else (ROOT / document).parent
-        for target in re.findall(r"\]\(([^)#\s]+)", (ROOT / document).read_text(encoding="utf-8")):
-            if "://" not in target:
-                assert (folder / target).exists(), f"{document}: {target}"
+        folder = ROOT / "docs" / "reference" if document.parent.name == "templates" else (ROOT / document).parent
+        for target in _link_targets(document):
+            assert (folder / target).exists(), f"{document}: {target}"
 
 
-def test_index_of_documents_names_every_page() -> None:
+def _link_targets(document: Path) -> list[str]:
+    """Paths that a page links to, without anchors and addresses."""
+    targets = re.findall(r"\]\(([^)#\s]+)", (ROOT / document).read_text(encoding="utf-8"))
+    return [target for target in targets if "://" not in target]
+
+
+def test_every_page_is_listed_by_the_index_of_its_folder() -> None:
+    """The site takes its navigation from the same links."""
     pages = {file for file in tracked_files() if file.parts[0] == "docs" and file.suffix == ".md"}
-    text = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    linked = {Path("docs") / target for target in re.findall(r"\]\(([^)#\s]+\.md)", text)}
-    assert linked == pages - {Path("docs/README.md")}
+    for page in pages - {Path("docs/index.md")}:
+        index = page.parent.parent / "index.md" if page.name == "index.md" else page.parent / "index.md"
+        linked = {Path(os.path.normpath(index.parent / target)) for target in _link_targets(index)}
+        assert page in linked, f"{index} does not link to {page}"
 
 
 def test_packaging_contains_no_urls() -> None:
@@ -169,7 +177,9 @@ def test_untracked_files_fail_no_test(tmp_path: Path) -> None:
 def test_every_environment_variable_is_explained_and_no_other() -> None:
     from mondrian_core.settings import Settings
 
-    table = re.findall(r"^\| `([A-Z0-9_]+)` \|", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE)
+    table = re.findall(
+        r"^\| `([A-Z0-9_]+)` \|", (ROOT / "docs" / "reference" / "settings.md").read_text(), re.MULTILINE
+    )
     names = [field.validation_alias.choices for field in Settings.model_fields.values()]
     assert sorted(table) == sorted(str(first) for first, *_ in names)
 
@@ -183,3 +193,26 @@ def test_slow_tests_exist() -> None:
         for name in re.findall(r"^def (test_\w+)", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
     }
     assert read_slow_tests() - defined == set()
+
+
+def test_a_build_machine_repeats_a_failed_test_and_names_it(tmp_path: Path) -> None:
+    (match,) = re.findall(r'ARGS="(.+)"', (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
+    (tmp_path / "test_unsteady.py").write_text(
+        "import pathlib\n\n\ndef test_second_time():\n    mark = pathlib.Path(__file__).with_name('mark')\n"
+        "    seen = mark.exists()\n    mark.touch()\n    assert seen, 'the first time'\n"
+        "\n\ndef test_never():\n    assert False\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(tmp_path),
+        *match.split(),
+    ]
+    ran = subprocess.run([*command, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "1 failed, 1 passed, 2 rerun" in ran.stdout, ran.stdout + ran.stderr
+    assert "RERUN test_unsteady.py::test_second_time" in ran.stdout and "AssertionError: the first time" in ran.stdout

@@ -21,7 +21,7 @@ from bench.figures import (
 from mondrian_core.errors import BadInput, Broken
 from tests.git_files import ROOT
 
-PAGES = sorted([*(ROOT / "docs" / "experiments").glob("*.md"), ROOT / "docs" / "experiments.md"])
+PAGES = sorted({*(ROOT / "docs" / "experiments").glob("*.md")} - {ROOT / "docs" / "experiments" / "index.md"})
 PAGE = "# Page\n\n<!-- figure: a -->\n\n| old |\n|---|\n| 1 |\n\nold\n\n<!-- end of figure -->\n\nText.\n"
 TABLE = "| value |\n|---|\n| 2.5 |"
 

@@ -1,4 +1,4 @@
-"""docs/memory.md is generated, and its verdicts are those of the commands."""
+"""docs/reference/memory.md is generated, and its verdicts are those of the commands."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mondrian_core.models.model_memory import usable_memory
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.training import memory
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "memory.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reference" / "memory.md"
 
 
 def test_page_is_generated() -> None:
-    assert DOCUMENT.read_text() == memory_page(), "run: python -m bench.memory_table > docs/memory.md"
+    assert DOCUMENT.read_text() == memory_page(), "run: python -m bench.memory_table > docs/reference/memory.md"
 
 
 def test_verdicts_are_those_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The simulation tells worse adapters from others, in a few rollouts; docs/rollout.md has the long run."""
+"""The simulation tells worse adapters from others, in a few rollouts; docs/explanation/rollout.md has the long run."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from mondrian_core.cli import main
 from mondrian_core.mini import mini_weights_path
 from tests.hub_server import REPOSITORY, HubServer, snapshot_folder
 
-# module -> the commands that reach it; docs/base-models.md lists the same commands
+# module -> the commands that reach it; docs/how-to/base-models.md lists the same commands
 DOWNLOADING = {
     "mondrian_core/cli/download.py": "download",
     "mondrian_core/cli/evaluate.py": "evaluate --rescore --judge",

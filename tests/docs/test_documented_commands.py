@@ -25,6 +25,8 @@ from tests.small_recipe import WHOLE_ANSWERS, small_recipe_toml
 
 pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(1800)]
 
+# Of docs/, in the order in which they are read.
+FOLDERS = ("index.md", "tutorials", "how-to", "reference", "explanation", "decisions", "experiments")
 BLOCK = re.compile(r"^( *)```sh\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 # What is added so that the same command ends sooner. `make` takes ARGS from the environment.
 SHORTER = {
@@ -69,9 +71,9 @@ SHORTER = {
 }
 # What needs something that a test machine has not: another Mac, a bucket, a package registry.
 ELSEWHERE = {
-    "docs/registry.md": "a bucket; tests/registry/test_remote_advisor_store.py runs the commands against an S3 server",
-    "docs/several-machines.md": "a second machine, and Docker; tests/flows/test_join.py joins one",
-    "docs/shared-storage.md": "a mounted share; tests/shared_storage publishes to a folder and to an S3 server",
+    "docs/reference/registry.md": "a bucket; tests/registry/test_remote_advisor_store.py runs them on an S3 server",
+    "docs/how-to/several-machines.md": "a second machine, and Docker; tests/flows/test_join.py joins one",
+    "docs/how-to/shared-storage.md": "a mounted share; tests/shared_storage publishes to a folder and to an S3 server",
 }
 
 
@@ -84,10 +86,10 @@ class Command:
 
 
 def commands() -> list[Command]:
-    """In the order that a reader meets them: the README, then docs/."""
+    """In the order that a reader meets them: the README, then docs/ folder by folder."""
     documents = [file for file in tracked_files() if file.suffix == ".md" and file.parts[0] == "docs"]
     found = []
-    for document in [Path("README.md"), *sorted(documents)]:
+    for document in [Path("README.md"), *sorted(documents, key=lambda file: (FOLDERS.index(file.parts[1]), file))]:
         for indent, block in BLOCK.findall((ROOT / document).read_text(encoding="utf-8")):
             text = re.sub(rf"^{indent}", "", block, flags=re.MULTILINE).replace("\\\n", "")
             lines = [re.sub(r"\s+#.*$", "", line).strip() for line in text.splitlines()]

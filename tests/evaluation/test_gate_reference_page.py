@@ -1,4 +1,4 @@
-"""docs/gates.md is generated and must be up to date."""
+"""docs/reference/gates.md is generated and must be up to date."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from mondrian_core.statistics.intervals import clopper_pearson_lower
 
 
 def test_gates_documentation_is_up_to_date(root: Path) -> None:
-    text = (root / "docs" / "gates.md").read_text()
-    assert text == gate_reference_page(), "run: python -m mondrian_core.evaluation.gates.reference_page > docs/gates.md"
+    text = (root / "docs" / "reference" / "gates.md").read_text()
+    assert text == gate_reference_page(), (
+        "run: python -m mondrian_core.evaluation.gates.reference_page > docs/reference/gates.md"
+    )
 
 
 def test_every_gate_is_documented() -> None:

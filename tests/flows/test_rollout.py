@@ -248,7 +248,7 @@ def test_a_plan_with_a_mistake_promotes_nobody(
     with prefect_here:
         done = promote_flow(advisor="ro-plan", version=second, plan={"stepps": []}, **where, return_state=True)
         quiet = promote_flow(advisor="ro-plan", version=second, rollout=True, **where, return_state=True)
-    assert done.name == "Failed" and "docs/rollout.md" in str(done.message)
+    assert done.name == "Failed" and "docs/explanation/rollout.md" in str(done.message)
     assert quiet.name == "RolloutStarted" and "begins in the shadow" in str(quiet.message)
     assert in_force(registry, "ro-plan").control == first
 

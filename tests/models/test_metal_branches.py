@@ -1,4 +1,4 @@
-"""Branches that only a Mac takes, run here with a machine that looks like one. docs/metal.md lists them."""
+"""Branches that only a Mac takes, run here with a machine that looks like one. docs/reference/metal.md lists them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs every line of docs/coming-from-the-older-scripts.md, and checks that the page lists all accepted options."""
+"""Runs every line of docs/how-to/coming-from-the-older-scripts.md; the page lists all options that are accepted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ from mondrian_core.settings import Settings
 from mondrian_core.store import Store
 from tests.registry.conftest import write_adapter
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "coming-from-the-older-scripts.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "coming-from-the-older-scripts.md").read_text(
+    encoding="utf-8"
+)
 
 
 def table(title: str) -> list[tuple[str, str]]:

@@ -1,8 +1,8 @@
 """What a gate is: one value with its rule, thresholds, judge, failure conditions, advice and weight in a promotion.
 
-The report, the next steps, docs/gates.md and the promotion decision are generated from these values, so a gate is
-defined in one place. Texts are format strings: `{gates.p_value:g}` is a value of the recipe's `[gates]` table and
-`{evaluate.latency_pairs}` one of its `[evaluate]` table.
+The report, the next steps, docs/reference/gates.md and the promotion decision are generated from these values, so a
+gate is defined in one place. Texts are format strings: `{gates.p_value:g}` is a value of the recipe's `[gates]` table
+and `{evaluate.latency_pairs}` one of its `[evaluate]` table.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Generates docs/gates.md: `python -m mondrian_core.evaluation.gates.reference_page > docs/gates.md`."""
+"""The page docs/reference/gates.md: `python -m mondrian_core.evaluation.gates.reference_page` prints it."""
 
 from __future__ import annotations
 
