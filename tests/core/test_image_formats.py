@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mondrian_core import images
+from mondrian_core import images, srgb_pixels
 from mondrian_core.errors import BadPhotograph
 from mondrian_core.image_formats import jpeg_is_complete, png_is_complete, raw_kind
 from mondrian_core.images import DECODED_SIDE, is_too_narrow, open_photograph, read_photograph_header
