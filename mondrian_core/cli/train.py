@@ -35,13 +35,12 @@ class TrainOptions(AdvisorOptions, RecipeOptions, FoldsOption, NoWaitOption):
 def train_command(*, options: TrainOptions) -> int:
     """Train an adapter; it becomes a version only after its evaluation."""
     context = _training_context(options)
-    if not options.dry_run:  # which leaves no run
-        context.save(context.run_folder / "context.json")
     with show_progress(options.json) as listen:
         if not context.dataset and not (options.resume and (context.run_folder / "dataset.json").exists()):
             link_and_build_dataset(context, listen)
         if options.dry_run:
             return _dry_run(options, context, listen)
+        context.save(context.run_folder / "context.json")
         trained = stages.train_stage(context, listen, resume=options.resume)
     return _print_training(options, context, trained)
 
