@@ -1,6 +1,6 @@
-"""The file map in README.md, the list of pages in docs/README.md, what was measured where, and docs/metal.md.
+"""The file map in README.md, the list of pages in docs/README.md, and the pages that are generated as a whole.
 
-They are made from docstrings, page titles, comments next to figures and the table of Metal's branches.
+They are made from docstrings, page titles, comments next to figures, and the values and types of the code.
 `python -m tests.architecture.generated_docs` rewrites them. A test compares them with the tree.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.architecture.measured_where import measured_table
 from tests.architecture.metal_branches import METAL_BRANCHES, PAGE, metal_page
+from tests.architecture.reference import reference_pages
 from tests.git_files import ROOT, tracked_files
 
 # Top-level entries without a docstring. Everything else is described by the docstring of its package or module.
@@ -83,6 +84,7 @@ def with_generated_parts() -> dict[str, str]:
         "docs/README.md": index,
         MEASURED_WHERE: _replaced(measured, "measured where", measured_table(files)),
         str(PAGE): metal_page(METAL_BRANCHES),
+        **reference_pages(files),
     }
 
 
@@ -96,6 +98,7 @@ def _replaced(text: str, name: str, content: str) -> str:
 def main() -> int:
     """Rewrite these files."""
     for path, text in with_generated_parts().items():
+        (ROOT / path).parent.mkdir(exist_ok=True)
         (ROOT / path).write_text(text, encoding="utf-8")
     return 0
 
