@@ -37,6 +37,9 @@ REPORTS_FOLDER = "imports"
 class ImportCommandOptions(OptionalAdvisorOptions):
     """Options of `mondrian import`."""
 
+    advisor: Annotated[
+        str | None, Parameter(help="advisor ID (default: the only one; critiques: the one that the file names)")
+    ] = None
     portfolio: Annotated[bool, Parameter(help="photographs: they are the advisor's own work")] = False
     reference: Annotated[bool, Parameter(help="photographs: link to the originals instead of copying them")] = False
     rescan: Annotated[bool, Parameter(help="find photographs that were added, moved or deleted under source/")] = False

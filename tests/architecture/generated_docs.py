@@ -10,11 +10,12 @@ import ast
 import re
 import sys
 from collections.abc import Iterable
+from functools import reduce
 from pathlib import Path
 
 from tests.architecture.measured_where import measured_table
 from tests.architecture.metal_branches import METAL_BRANCHES, PAGE, metal_page
-from tests.architecture.reference import reference_pages
+from tests.architecture.reference import reference_pages, reference_tables
 from tests.git_files import ROOT, tracked_files
 
 # Top-level entries without a docstring. Everything else is described by the docstring of its package or module.
@@ -78,6 +79,12 @@ def with_generated_parts() -> dict[str, str]:
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     for folder in (EXPERIMENTS, DECISIONS):
         index = _replaced(index, folder, page_list(files, folder))
+    pages = {
+        path: reduce(
+            lambda text, part: _replaced(text, *part), parts.items(), (ROOT / path).read_text(encoding="utf-8")
+        )
+        for path, parts in reference_tables().items()
+    }
     measured = (ROOT / MEASURED_WHERE).read_text(encoding="utf-8")
     return {
         "README.md": _replaced(readme, "file map", f"```\n{file_map(files)}\n```"),
@@ -85,6 +92,7 @@ def with_generated_parts() -> dict[str, str]:
         MEASURED_WHERE: _replaced(measured, "measured where", measured_table(files)),
         str(PAGE): metal_page(METAL_BRANCHES),
         **reference_pages(files),
+        **pages,
     }
 
 

@@ -18,10 +18,12 @@ from mondrian_core.cli.app import EXPERT_PANEL, build_app
 PAGE = "docs/reference/command-line.md"
 # Panels of options that several commands have: title -> the command whose section describes them.
 SHARED_PANELS = ("Workspace and output", "XMP sidecars", "Training settings (override the recipe)", EXPERT_PANEL)
+_COMPLETION = "## mondrian --"  # cyclopts' own command, described in the introduction
 _START = """# Command line
 
 This page is generated from the commands themselves. `mondrian COMMAND --help` prints the same for one command, and
-`--help-all` adds the expert training settings. Option names take `-` and `_` alike. An option takes precedence over an
+`--help-all` adds the expert training settings. `mondrian --install-completion` installs completion for bash, zsh or
+fish. Option names take `-` and `_` alike. An option takes precedence over an
 [environment variable](../settings.md), and that over the default. Names of
 [older scripts](../coming-from-the-older-scripts.md) are translated.
 
@@ -45,10 +47,10 @@ def command_line_page() -> str:
     """The page as Markdown."""
     app = build_app(extra_commands=DEPLOYMENT_COMMANDS)
     head, *sections = re.split(r"^(?=###? mondrian )", app.generate_docs(), flags=re.MULTILINE)
-    overview = head[head.index("**Workspace**") :].replace("**:", "**", 1)
+    overview = head[head.index("**Workspace**") : head.index("**General**")].replace("**:", "**")
     overview = re.sub(r"^\* \[(`[^`]+`)\](\([^)]+\)): ", r"- [\1]\2: ", overview, flags=re.MULTILINE)
     shared: dict[str, str] = {}
-    written = [_section(app, section, shared) for section in sections]
+    written = [_section(app, section, shared) for section in sections if not section.startswith(_COMPLETION)]
     options = [f"### {title}\n\n{shared[title]}" for title in SHARED_PANELS]
     parts = [_START, "## Commands\n", overview, "## Shared options\n", *options, *written]
     return "\n".join(part.strip("\n") + "\n" for part in parts)
@@ -59,9 +61,8 @@ def _section(app: App, section: str, shared: dict[str, str]) -> str:
     title, rest = section.split("\n", 1)
     usage, _, panels = rest.partition("\n**")
     words = title.split()[2:]
-    usage = usage.replace("```console", "```text")
-    help_text = app.parse_commands(words)[1][-1].help if not words[0].startswith("-") else None
-    if help_text and (said := _docstring(app, words)):
+    usage = re.sub(r"```console\n(.*)\n```", r"Usage: `\1`", usage)
+    if (said := _docstring(app, words)) and (help_text := app.parse_commands(words)[1][-1].help):
         usage = usage.replace(help_text, said)
     own, named = [], []
     for name, options in _panels(f"**{panels}" if panels else ""):
