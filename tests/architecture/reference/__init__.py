@@ -11,6 +11,7 @@ from tests.architecture.reference import (
     deployments_page,
     error_types,
     event_tables,
+    files_page,
     http_api,
 )
 
@@ -23,6 +24,7 @@ def reference_pages(files: Iterable[Path]) -> dict[str, str]:
         error_types.PAGE: error_types.error_page(files),
         database_schema.PAGE: database_schema.database_page(),
         deployments_page.PAGE: deployments_page.deployments_page(),
+        files_page.PAGE: files_page.files_page(),
     }
 
 

@@ -26,5 +26,8 @@ def payload_table() -> str:
     """The keys of every event's payload."""
     texts = docstring_names(DomainEvent, "Attributes")
     payload = DomainEvent(name=EVENT_MEANINGS[0].name, advisor="ansel", key="", title="").payload
-    rows = [(Markdown(f"`{key}`"), Markdown(escaped_prose(texts[key].rstrip(".").replace("None", "null")))) for key in payload]
+    rows = [
+        (Markdown(f"`{key}`"), Markdown(escaped_prose(texts[key].rstrip(".").replace("None", "null"))))
+        for key in payload
+    ]
     return markdown_table(("key", "value"), rows)
