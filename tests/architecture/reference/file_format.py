@@ -20,7 +20,8 @@ class FileFormat:
         about: what the file is for.
         fields: its keys.
         inside: keys of the objects in a list or an object, by its key.
-        kinds: of a file with a JSON object in each line, what its lines are, by the key "kind" or "event".
+        kinds: of a file with a JSON object in each line, what its lines are, by the value of `kind_key`.
+        kind_key: the key that says it.
         optional: keys that are missing where they have no value.
     """
 
@@ -30,4 +31,5 @@ class FileFormat:
     fields: Fields = ()
     inside: Mapping[str, Fields] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
+    kind_key: str = "kind"
     optional: tuple[str, ...] = ()

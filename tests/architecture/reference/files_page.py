@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mondrian_core.markdown import Markdown, markdown_table
+from mondrian_core.samples_file import SAMPLES_NAME
 from tests.architecture.reference.docstrings import docstring_names
 from tests.architecture.reference.file_format import Fields, FileFormat
 from tests.architecture.reference.prose_markup import escaped_prose
@@ -103,7 +104,7 @@ def _section(file: FileFormat) -> str:
     parts = [f"### {file.name}", file.about]
     if file.kinds:
         rows = [(Markdown(f"`{kind}`"), Markdown(meaning)) for kind, meaning in file.kinds.items()]
-        parts.insert(2, markdown_table(("line", "meaning"), rows))
+        parts.insert(2, markdown_table((Markdown(f"`{file.kind_key}`"), "meaning of the line"), rows))
     parts.append(_key_table(file.fields))
     for key, fields in file.inside.items():
         parts += [f"In `{key}`:", _key_table(fields)]
@@ -160,17 +161,16 @@ def _problems(file: FileFormat, path: Path) -> Iterator[str]:
             yield from (f"{key}.{name} is not documented" for item in items for name in item.keys() - known.keys())
         return
     for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
-        name = next(key for key in ("kind", "event") if key in line)
-        if file.kinds and line[name] not in file.kinds:
-            yield f"the line {line[name]} is not documented"
-        if name == "kind" and not {"answer", "step", "epoch"} & {line[name]}:
-            continue  # the page lists the keys of answers only
-        yield from _differences({key: value for key, value in line.items() if key != name}, documented, file.optional)
+        kind = line.pop(file.kind_key)
+        if kind not in file.kinds:
+            yield f"the line {kind} is not documented"
+        if file.name != SAMPLES_NAME or kind == "answer":  # of samples, the page lists the keys of answers only
+            yield from _differences(line, documented, (*file.optional, file.kind_key))
 
 
 def _differences(values: Mapping[str, Any], documented: Mapping[str, Any], optional: tuple[str, ...]) -> Iterator[str]:
     yield from (f"{key} is not documented" for key in values.keys() - documented.keys())
-    yield from (f"{key} is missing" for key in documented.keys() - values.keys() - {*optional, "event"})
+    yield from (f"{key} is missing" for key in documented.keys() - values.keys() - set(optional))
 
 
 def kinds_in_code(root: Path) -> set[str]:

@@ -272,6 +272,7 @@ RUN_FILES = (
         name="retrain.jsonl",
         place="workspace/runs/*/retrain.jsonl",
         about="Progress of a retraining; the page /start follows it.",
+        kind_key="event",
         kinds={
             "StageStarted": "a stage began",
             "StageProgressed": "units of a stage are finished",

@@ -161,6 +161,7 @@ REGISTRY_FILES = (
         place="adapters/*/history.jsonl",
         about="What happened to an advisor's versions. Lines are only added; each holds the hash of the one before.",
         kinds=HISTORY_EVENTS,
+        kind_key="event",
         fields=(
             HistoryEntry,
             {
