@@ -8,7 +8,7 @@ from typing import Any
 
 from mondrian_core.rubric import DIMENSIONS
 
-# Keys of an answer beside its dimensions, and what the older form, with a list `dimensions`, calls them.
+# Keys of an answer besides its dimensions, and what the older form, with a list `dimensions`, calls them.
 OLDER_KEYS: Mapping[str, str] = {
     "strengths": "key_strengths",
     "priority_improvements": "priority_improvements",

@@ -3,7 +3,7 @@
 Everything is read from the files of `runs/<run>/`, so a run of any release, of the flow or of the command line is
 listed. A file that is missing, damaged or of another form gives unknown values, never an error: one broken run must not
 hide the others. Links are not followed, because a run folder may have been copied from elsewhere. A folder in which
-only the first stages ran, as after `mondrian dataset`, is no run.
+only the first stages ran, as after `mondrian dataset`, is not a run.
 """
 
 from __future__ import annotations

@@ -104,11 +104,6 @@ def _critique(page: Page, studio: Studio) -> None:
     expect(page.locator(".stars button")).to_have_count(5)
 
 
-def _critiques(page: Page, studio: Studio) -> None:
-    page.goto(f"{studio.service}/critiques")
-    expect(page.locator(".critique-card").nth(7)).to_be_visible()
-
-
 def _write(page: Page, studio: Studio) -> None:
     page.goto(f"{studio.service}/write?advisor={ADVISOR}")
     expect(page.locator("#similar-list li").first).to_be_visible()
@@ -138,11 +133,6 @@ def _report(page: Page, studio: Studio) -> None:
 def _promote(page: Page, studio: Studio) -> None:
     page.goto(f"{studio.service}/registry/{ADVISOR}/v0002/promote")
     expect(page.get_by_role("button", name="Promote")).to_be_visible()
-
-
-def _registry(page: Page, studio: Studio) -> None:
-    page.goto(f"{studio.service}/registry/{ADVISOR}")
-    expect(page.get_by_text("v0002").first).to_be_visible()
 
 
 def _drift(page: Page, studio: Studio) -> None:
@@ -175,7 +165,12 @@ def _prefect_runs(page: Page, studio: Studio) -> None:
 
 def _prefect_deployments(page: Page, studio: Studio) -> None:
     _prefect(page, studio, "/deployments")
-    expect(page.get_by_text("scheduled").first).to_be_visible()
+    expect(page.get_by_text("retrain", exact=True).first).to_be_visible()
+
+
+def _prefect_automations(page: Page, studio: Studio) -> None:
+    _prefect(page, studio, "/automations")
+    expect(page.get_by_text("Mondrian: retrain", exact=False).first).to_be_visible()
 
 
 def _prefect_retraining(page: Page, studio: Studio) -> None:
@@ -193,18 +188,17 @@ DEMO = "demo.svg"  # the terminal recording
 PICTURES = (
     Picture("front-page", _front),
     Picture("front-page-phone", _front, PHONE),
-    Picture("critique", _critique),
+    Picture("critique", _critique, (1200, 1000)),
     Picture("critique-phone", _critique, PHONE),
-    Picture("critiques", _critiques),
     Picture("write", _write, (1360, 850)),
     Picture("contact-sheet", _contact_sheet),
-    Picture("runs", _runs),
+    Picture("runs", _runs, (1200, 560)),
     Picture("report", _report),
     Picture("promote", _promote),
-    Picture("registry", _registry),
     Picture("drift", _drift),
     Picture("prefect-runs", _prefect_runs),
     Picture("prefect-deployments", _prefect_deployments),
+    Picture("prefect-automations", _prefect_automations),
     Picture("prefect-retraining", _prefect_retraining),
     Picture("prefect-approval", _prefect_approval),
 )

@@ -11,7 +11,7 @@ counting 1; it is not divided by the length.
 
 Both answers are read in one pass after one prompt: a mask hides the chosen from the rejected one, and both have the
 positions that they would have alone. In answers that advise, the tokens that decide to say no more where a critique
-says nothing count 0 in log p and log p_ref too (`undecided_tokens`): a missing recommendation is no preference.
+says nothing count 0 in log p and log p_ref too (`undecided_tokens`): a missing recommendation prefers nothing.
 
 Shapes: `T` tokens, `A` tokens of both answers.
 """

@@ -32,7 +32,7 @@ def test_dataset_and_dry_run_leave_no_run(workspace: Path, capsys: pytest.Captur
     assert main(["dataset", *options]) == 0
     assert main(["train", "--dry-run", *options]) == 0
     capsys.readouterr()
-    assert main(["runs", "list", "--workspace", str(workspace), "--json"]) == 0
+    assert main(["runs", "list", "--workspace", str(workspace), "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == []
 
 
