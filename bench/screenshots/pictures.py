@@ -94,7 +94,12 @@ def _front(page: Page, studio: Studio) -> None:
     expect(page.locator("#results .card[data-status=completed]")).to_have_count(len(files))
     page.locator("#results .card").first.get_by_role("button", name="4 of 5").click()
     expect(page.locator("#results .stars .on")).to_have_count(4)
-    page.evaluate("scrollTo(0, 0)")
+    page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+
+
+def _front_on_a_phone(page: Page, studio: Studio) -> None:
+    page.goto(studio.service)
+    expect(page.locator(".answering li").first).to_be_visible()
 
 
 def _critique(page: Page, studio: Studio) -> None:
@@ -186,8 +191,8 @@ def _prefect_approval(page: Page, studio: Studio) -> None:
 
 DEMO = "demo.svg"  # the terminal recording
 PICTURES = (
-    Picture("front-page", _front),
-    Picture("front-page-phone", _front, PHONE),
+    Picture("front-page", _front, (1200, 1180)),
+    Picture("front-page-phone", _front_on_a_phone, PHONE),
     Picture("critique", _critique, (1200, 1000)),
     Picture("critique-phone", _critique, PHONE),
     Picture("write", _write, (1360, 850)),
