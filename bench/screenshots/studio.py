@@ -44,7 +44,7 @@ SHOOTS = (
     "2026-10-10",
     "2026-10-17",
 )
-RATINGS = (4, 5, 3, 4, 4, 5)  # of the first critiques
+RATINGS = (4, 5, 3, 4, 4, 5)  # of the latest critiques
 SHEET_PHOTOGRAPHS = 8
 # trained in a minute; with so few measurements the gates can't decide, which is what the approval form is for
 SHORT_RECIPE: dict[str, Any] = {
@@ -189,8 +189,8 @@ def _answers(studio: Studio, photographs: list[Path]) -> None:
                 asked |= {"mode": "baseline"}
             answer = client.post("/analyze", json=asked).raise_for_status().json()
             studio.jobs.append(answer)
-            if number < len(RATINGS):
-                client.post(f"/jobs/{answer['job_id']}/rating", json={"rating": RATINGS[number]}).raise_for_status()
+            if (left := len(photographs) - number - 1) < len(RATINGS):
+                client.post(f"/jobs/{answer['job_id']}/rating", json={"rating": RATINGS[left]}).raise_for_status()
         cropped = {"path": str(photographs[-1].relative_to(source)), "advisor": ADVISOR, "crops": True}
         studio.jobs.append(client.post("/analyze", json=cropped).raise_for_status().json())
 
