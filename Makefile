@@ -1,6 +1,6 @@
 # Every target builds .venv from the lock when it is missing or outdated; no other set-up is needed.
-# Variables: PYTHON (the interpreter to build with), VENV (where), ARGS (passed to pytest, demo, up, down, bench and figures),
-# WORKERS (processes that share the tests; 0 runs them in pytest's own process, for a debugger),
+# Variables: PYTHON (the interpreter to build with), VENV (where), ARGS (passed to pytest, demo, up, down, bench, figures
+# and dist), WORKERS (processes that share the tests; 0 runs them in pytest's own process, for a debugger),
 # COVERAGE (`make check` fails below this percentage).
 
 new_enough := import sys; sys.exit(sys.version_info < (3, 11))
@@ -20,6 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 py := $(VENV)/bin/python
 locked := $(VENV)/.locked
 ready := $(VENV)/.ready
+uv := .venv-lock/bin/uv
 pip := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(py) -m pip
 progress := /^(Collecting|Processing) / {if (++n % 40 == 0) {print "    " n " packages found"; fflush()}} \
   /^Installing collected/ {print "    unpacking " n; fflush()}
@@ -27,7 +28,7 @@ pytest = $(py) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 sources := mondrian mondrian_core tasks flows deployments mini_training bench tests docs/conf.py
 present = $(wildcard $(sources))
 
-.PHONY: help setup demo up down bench figures test quick soak realsize check docs lint format types contracts dependencies prose slow-tests lock clean
+.PHONY: help setup demo up down bench figures test quick soak realsize check docs lint format types contracts dependencies prose slow-tests lock lock-check dist clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -116,10 +117,25 @@ $(ready): $(locked) pyproject.toml
 	@$(pip) install -q --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
+# What a person gets who installs a release: ARGS="--python 3.13" tries another interpreter.
+dist: $(ready) $(uv)  ## build wheel and sdist, and go the first hour's way with the installed wheel (some minutes)
+	@$(py) -m tests.distribution --uv $(uv) $(ARGS)
+
+# Nothing is downloaded but metadata, so the hashes are checked only when $(VENV) is built. macOS 14 is the oldest that mlx supports.
+lock-check: $(uv)  ## resolve the lock for every supported Python, on Linux and macOS, from the package index
+	@for python in 3.11 3.12 3.13 3.14; do for platform in x86_64-manylinux_2_35 aarch64-apple-darwin; do \
+	  found=$$(MACOSX_DEPLOYMENT_TARGET=14.0 $(uv) pip install --dry-run --no-config --require-hashes --only-binary :all: \
+	    --python-version $$python --python-platform $$platform --target .venv-lock/none -r requirements.lock 2>&1) || \
+	    { echo "$$found"; echo "requirements.lock doesn't resolve for Python $$python on $$platform"; exit 1; }; \
+	  echo "Python $$python, $$platform:$$(echo "$$found" | sed -n 's/^Would install//p')"; \
+	done; done
+
+$(uv):
+	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install -q 'uv>=0.9'
+
 # One lock for macOS arm64 and Linux x86-64. It names no index: pip uses the one that it is configured with.
-lock:  ## resolve pyproject.toml into requirements.lock again
-	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install -q 'uv>=0.9'; }
-	@.venv-lock/bin/uv pip compile pyproject.toml --extra dev --output-file requirements.lock --quiet --upgrade \
+lock: $(uv)  ## resolve pyproject.toml into requirements.lock again
+	@$(uv) pip compile pyproject.toml --extra dev --output-file requirements.lock --quiet --upgrade \
 	  --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 	@echo "requirements.lock: $$(grep -c == requirements.lock) packages"

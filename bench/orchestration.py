@@ -7,7 +7,8 @@
   `--database` on PostgreSQL, otherwise on SQLite.
 
 Everything happens in a temporary folder, with a server, a worker and a service of its own, all on free ports. Seconds
-by the clock say little on a machine with other work; the processor seconds of each side stay comparable.
+by the clock say little on a machine with other work; the processor seconds of each side stay comparable. The machine's
+load is printed, and `--most-load 0.5 --pairs 1` measures in a few minutes, or says that the machine isn't idle.
 """
 
 from __future__ import annotations
@@ -337,6 +338,7 @@ def main(arguments: list[str] | None = None) -> int:
     names = ("retraining", "startup", "throughput")
     parser.add_argument("names", nargs="*", choices=[[], *names], metavar="NAME", help="default: all")
     parser.add_argument("--pairs", type=int, default=5, help="pairs, or rounds (default 5)")
+    parser.add_argument("--most-load", type=float, help="measure nothing at a higher load average of the last minute")
     parser.add_argument("--database", help="address of an empty PostgreSQL database, for throughput")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     options = parser.parse_args(arguments)
@@ -345,7 +347,12 @@ def main(arguments: list[str] | None = None) -> int:
         "startup": measure_startup,
         "throughput": lambda rounds: measure_throughput(rounds, options.database),
     }
-    results = {}
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if options.most_load is not None and load > options.most_load:
+        print(f"The load is {load:.1f}; nothing was measured.", file=sys.stderr)
+        return 1
+    print(f"Load before: {load:.1f} on {cores} cores.\n")
+    results: dict[str, Any] = {"load": load, "cores": cores}
     for name in options.names or names:
         results[name] = measurements[name](options.pairs)
         print(orchestration_text(name, results[name]), end="\n\n", flush=True)

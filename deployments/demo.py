@@ -27,6 +27,7 @@ from deployments.up import EXIT_INTERRUPTED, SCHEDULED, PrefectServerOptions
 from mondrian_core.cli.options import WholeNumber, settings_from_options
 from mondrian_core.errors import Broken, PrefectUnavailable
 from mondrian_core.files import read_json
+from mondrian_core.recipes import DEMO_RECIPE
 from mondrian_core.registry import Registry
 from mondrian_core.settings import MINI_BASE_MODEL, Settings
 
@@ -39,11 +40,11 @@ NEW_CRITIQUES = 40  # per further run; with fewer, the gate "champion" is nearly
 class DemoOptions(PrefectServerOptions):
     """Options of `mondrian demo`."""
 
-    recipe: Annotated[Path, Parameter(help="settings of every stage: a TOML file, or the name of a bundled recipe")] = (
-        Path("demo")
-    )
+    recipe: Annotated[
+        Path, Parameter(show_default=True, help="settings of every stage: a TOML file, or the name of a bundled recipe")
+    ] = Path(DEMO_RECIPE)
     photographs: Annotated[
-        WholeNumber, Parameter(help="number of photographs with critiques in a new sample workspace")
+        WholeNumber, Parameter(show_default=True, help="number of photographs with critiques in a new sample workspace")
     ] = 80
 
 

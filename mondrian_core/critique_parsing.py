@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mondrian_core.answer_entries import OLDER_KEYS, entries_of_answer
 from mondrian_core.critique_regions import region_from_value
 from mondrian_core.json_objects import JsonObject, find_json_objects, object_end
 from mondrian_core.rubric import (
@@ -228,13 +229,6 @@ def _is_critique(found: JsonObject) -> bool:
     )
 
 
-def dimension_from_label(label: str) -> str | None:
-    """ "Focus & Sharpness" -> focus_sharpness; None when the label names no dimension."""
-    words = [word for word in re.split(r"[^a-z]+", label.lower().replace("colour", "color")) if word and word != "and"]
-    name = "_".join(words)
-    return name if name in DIMENSIONS else None
-
-
 def _from_legacy_form(answer: dict[str, Any], repairs: list[str]) -> dict[str, Any]:
     """The answer with the keys of the canonical form, their values unchecked."""
     if "dimensional_analysis" in answer:
@@ -244,18 +238,8 @@ def _from_legacy_form(answer: dict[str, Any], repairs: list[str]) -> dict[str, A
     if not isinstance(answer.get("dimensions"), list):
         raise CritiqueParseError("missing_dimensions", "neither dimensional_analysis nor dimensions")
     repairs.append("older_form")
-    dimensions: dict[str, Any] = {}
-    for entry in answer["dimensions"]:
-        name = dimension_from_label(str(entry.get("name", ""))) if isinstance(entry, dict) else None
-        if name:
-            dimensions.setdefault(name, entry)
-    return {
-        "dimensional_analysis": dimensions,
-        "strengths": answer.get("key_strengths"),
-        "priority_improvements": answer.get("priority_improvements"),
-        "overall_grade": answer.get("overall_score"),
-        "advisor_notes": answer.get("technical_notes"),
-    }
+    named = {name: answer.get(older) for name, older in OLDER_KEYS.items()}
+    return {"dimensional_analysis": entries_of_answer(answer), **named}
 
 
 def _has_keys(found: Mapping[str, Any], known: Sequence[str], required: Sequence[str]) -> bool:

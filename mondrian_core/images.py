@@ -1,4 +1,4 @@
-"""Opening and resizing photographs, JPEG encoding, perceptual hashes.
+"""Opening and resizing photographs, JPEG encoding.
 
 This is the only module that turns untrusted bytes into pixels.
 
@@ -26,15 +26,15 @@ from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from mondrian_core.errors import BadPhotograph
 from mondrian_core.image_formats import FileData, jpeg_is_complete, png_is_complete, raw_kind
 from mondrian_core.settings import Settings
+from mondrian_core.srgb_pixels import in_srgb
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 PHOTOGRAPH_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".webp", ".heic", ".heif", ".mpo"})
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")  # a phone's MPO is opened as JPEG
@@ -43,7 +43,6 @@ MAX_SIDE = 30_000
 MAX_ASPECT = 200  # long side / short side; the image processors of Qwen's vision models reject more
 LONG_SIDE = 1024
 DECODED_SIDE = 2 * LONG_SIDE  # larger pictures are decoded reduced, to at least this long side and less than twice that
-NEAR_DUPLICATE_BITS = 10  # perceptual hashes at most this far apart: copies, mirror images, other exposures or sizes
 _ORIENTATION, _SIDEWAYS, _CAMERA_DIRECTORY = 0x0112, (5, 6, 7, 8), 0x8769
 _PLACE_DIRECTORY = 0x8825
 _TURNS = {
@@ -57,7 +56,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _ONE_AT_A_TIME = threading.RLock()
-_ROWS = 256
 _EXPORT = "Export it from your raw converter as JPEG or TIFF and use that."
 
 
@@ -126,7 +124,7 @@ def open_photograph(
         _draft(image, decoded_side)
         image.load()  # before the orientation is asked for: Pillow decodes a PNG for that and the error would be lost
         size, kind = _upright_size(image, whole), image.format or ""
-        flat = _in_srgb(_upright(image), decoded_side)
+        flat = in_srgb(_upright(image), decoded_side)
     clean = Image.frombytes("RGB", flat.size, flat.tobytes())  # a copy without metadata or file handle
     return OpenedPhotograph(
         image=clean, sha256=hashlib.sha256(data).hexdigest(), width=size[0], height=size[1], format=kind
@@ -217,36 +215,6 @@ def jpeg_bytes(image: Image.Image, quality: int = 95) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()
-
-
-def perceptual_hash(image: Image.Image) -> tuple[int, int]:
-    """64-bit perceptual hashes of the picture and of its mirror image.
-
-    Signs of the 8 x 8 lowest cosine coefficients of a 32 x 32 gray picture against their median (pHash, as in
-    imagehash 4.3.2 `phash`). Unrelated pictures differ in about 32 bits; see `NEAR_DUPLICATE_BITS`.
-    """
-    small = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)
-    grey = np.asarray(small, dtype=np.float64)
-    return _hash_of(grey), _hash_of(grey[:, ::-1])
-
-
-def perceptual_hash_distance(first: tuple[int, int], second: tuple[int, int]) -> int:
-    """Bits by which two photographs differ, one of them mirrored if that is closer (0-64)."""
-    return min((first[0] ^ second[0]).bit_count(), (first[0] ^ second[1]).bit_count())
-
-
-@cache
-def _cosines() -> NDArray[np.float64]:
-    """The first 8 rows of the 32-point type-II cosine transform; shape (8, 32)."""
-    rows, columns = np.arange(8)[:, None], np.arange(32)[None, :]
-    return np.cos(np.pi * rows * (2 * columns + 1) / 64)
-
-
-def _hash_of(grey: NDArray[np.float64]) -> int:
-    """The hash of a gray picture of shape (32, 32)."""
-    low = _cosines() @ grey @ _cosines().T
-    bits = (low > np.median(low)).ravel()
-    return int("".join("1" if bit else "0" for bit in bits), 2)
 
 
 def photograph_bytes(source: Path | bytes) -> bytes:
@@ -410,56 +378,3 @@ def _upright_size(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
     width, height = size
     turned = image.format != "TIFF" and _orientation(image) in _SIDEWAYS  # Pillow rotates TIFF files itself
     return (height, width) if turned else (width, height)
-
-
-def _in_srgb(image: Image.Image, decoded_side: int) -> Image.Image:
-    """8-bit RGB in sRGB: deep pixels scaled, an embedded profile applied, transparency composed on white."""
-    profile = image.info.get("icc_profile")
-    shallow = _eight_bit(image)
-    if shallow.mode == "P":
-        shallow = shallow.convert("RGBA" if "transparency" in shallow.info else "RGB")
-    shallow = _reduced(shallow, decoded_side)
-    opacity = shallow.getchannel("A") if shallow.mode in ("LA", "RGBA", "PA") else None
-    coloured = _converted(shallow, profile)
-    if opacity is None:
-        return coloured
-    white = Image.new("RGB", coloured.size, "white")
-    white.paste(coloured, mask=opacity)
-    return white
-
-
-def _reduced(image: Image.Image, decoded_side: int) -> Image.Image:
-    """The picture, averaged over squares of pixels where its long side is at least twice `decoded_side`."""
-    factor = max(image.size) // decoded_side
-    if factor < 2:
-        return image
-    return (image.convert("L") if image.mode == "1" else image).reduce(factor)
-
-
-def _converted(image: Image.Image, profile: bytes | None) -> Image.Image:
-    if image.mode in ("LA", "PA", "RGBA"):
-        image = image.convert("L" if image.mode == "LA" else "RGB")
-    if profile and image.mode in ("RGB", "L", "CMYK", "LAB"):
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            changed = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-            changed = None  # the profile is damaged or of another mode: pixels are taken as sRGB
-        if changed is not None:
-            return changed
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit and floating-point gray as 8-bit gray; Pillow would clip instead of scaling."""
-    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
-        return image
-    values, top = np.asarray(image), 65535.0
-    if image.mode == "F":
-        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-        top = 1.0 if values.max(initial=0) <= 1.0 else 255.0 if values.max() <= 255 else float(values.max())
-    scaled = np.empty(values.shape, np.uint8)
-    for start in range(0, len(values), _ROWS):
-        rows = values[start : start + _ROWS].astype(np.float64)
-        scaled[start : start + _ROWS] = np.floor(np.clip(rows / top, 0, 1) * 255 + 0.5)
-    return Image.fromarray(scaled)

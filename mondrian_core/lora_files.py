@@ -145,6 +145,11 @@ def adapter_answer_form(folder: Path) -> AnswerForm:
     return AnswerForm.COMMENTS
 
 
+def answer_form_setting(form: AnswerForm) -> dict[str, str]:
+    """What an adapter's configuration says about the form; nothing for the first one. Other programs ignore the key."""
+    return {} if form == AnswerForm.COMMENTS else {ANSWER_FORM_KEY: form.value}
+
+
 def describe_adapter(folder: Path) -> LoraDescription:
     """Layout, rank and scale of the adapter in a folder; anything unclear or unknown is refused by name.
 

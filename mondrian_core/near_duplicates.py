@@ -22,7 +22,7 @@ from itertools import combinations, product
 import numpy as np
 from PIL import Image
 
-from mondrian_core.images import NEAR_DUPLICATE_BITS, perceptual_hash, perceptual_hash_distance
+from mondrian_core.perceptual_hash import NEAR_DUPLICATE_BITS, perceptual_hash, perceptual_hash_distance
 from mondrian_core.rubric import DIMENSIONS, round_score
 
 OnProgress = Callable[[int, int], None]  # receives what is done, and of how much

@@ -35,6 +35,7 @@ Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 BUNDLED_RECIPES_FOLDER = Path(__file__).resolve().parent / "recipe_files"
 RECIPE_SUFFIX = ".toml"
 DEFAULT_RECIPE = "default"
+DEMO_RECIPE = "demo"
 SMALL_SET_RECIPE = "small-set"
 SMALL_SET_THRESHOLD = 20  # critiques; with fewer, DEFAULT_RECIPE holds out too few for a verdict (`recipe_choice`)
 REMOVED_KEYS = frozenset({("data", "wording")})  # in recipes that earlier releases recorded with a run

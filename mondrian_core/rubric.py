@@ -112,6 +112,12 @@ class Critique:
         return {name: text for name, text in given.items() if text}
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """Every text that a model is taught or copies: comments, recommendations, strengths and priorities."""
+        comments = (self.assessments[name].comment for name in DIMENSIONS)
+        return (*comments, *self.recommendations.values(), *self.strengths, *self.priority_improvements)
+
+    @property
     def mean(self) -> float:
         """Mean of all scores, 0-10."""
         return mean_score(self.scores)

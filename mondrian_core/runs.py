@@ -2,7 +2,8 @@
 
 Everything is read from the files of `runs/<run>/`, so a run of any release, of the flow or of the command line is
 listed. A file that is missing, damaged or of another form gives unknown values, never an error: one broken run must not
-hide the others. Links are not followed, because a run folder may have been copied from elsewhere.
+hide the others. Links are not followed, because a run folder may have been copied from elsewhere. A folder in which
+only the first stages ran, as after `mondrian dataset`, is not a run.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ PRUNED = "pruned.json"  # written before weights are deleted; a run with this fi
 ACTIVE_SECONDS = 600.0  # a run whose files changed within this time is taken for one at work
 MAX_FILE_BYTES = 64 << 20
 _READ = (CONTEXT, LINK, DATASET, TRAIN, EVALUATE, REGISTER, PROMOTE, COMPARISON)
+_SINGLE_STAGES = {LINK, DATASET}  # summaries that commands for one stage leave; a run has its context besides
 _WATCHED = (*_READ, LOG, REPORT, PRUNED, "samples.jsonl", "checkpoint.safetensors")
 _RUN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 _STARTED = re.compile(r"(\d{8}-\d{6})-")
@@ -155,7 +157,7 @@ class RunCatalogue:
     def _read(self, name: str) -> RunRecord | None:
         folder = self.folder / name
         signature = tuple(_signature(folder)) if _RUN_NAME.fullmatch(name) else ()
-        if not signature:
+        if {file for file, _, _ in signature} <= _SINGLE_STAGES:
             return None
         newest = max((changed for file, changed, _ in signature if file != PRUNED), default=0) / 1e9
         known = self._known.get(name)

@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +24,9 @@ from mondrian_core.errors import BadInput
 from mondrian_core.first_hour import MANUAL_WARNING, FirstHour, GuidedStep, look_at_first_hour
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.recipe_choice import FIRST_CRITIQUES
+from mondrian_core.recipes import DEMO_RECIPE
 from mondrian_core.registry import Registry
-from mondrian_core.settings import Settings
+from mondrian_core.settings import MINI_BASE_MODEL, Settings
 
 DONE, STOPPED = 0, 1
 _BROWSER, _TERMINAL, _LATER = "browser", "terminal", "later"
@@ -48,11 +49,15 @@ class StartOptions(CommandOptions):
     ] = None
     no_serve: Annotated[bool, Parameter(help="end before the service starts")] = False
     page: Annotated[bool, Parameter(help="start the service at once, and continue on its page /start")] = False
+    demo: Annotated[
+        bool, Parameter(help="go the whole way with rendered photographs, their critiques and the bundled base model")
+    ] = False
     port: Annotated[WholeNumber, Parameter(show_default=True, help="port of the service")] = 5100
 
 
 def start_command(*, options: StartOptions = StartOptions()) -> int:
     """Go from an empty folder to your own adapter, step by step; exit status 1 when a step waits for you."""
+    options = _with_sample(options) if options.demo else options
     settings = settings_from_options(options)
     if not options.yes and not options.page and not sys.stdin.isatty():
         raise BadInput(
@@ -82,6 +87,27 @@ def start_command(*, options: StartOptions = StartOptions()) -> int:
     return status
 
 
+def _with_sample(options: StartOptions) -> StartOptions:
+    """The options with the demonstration's answers: nothing is asked, and the small base model is bundled.
+
+    Raises:
+        BadInput: the workspace holds somebody's photographs, or an option answers a question that the sample answers.
+    """
+    from mondrian_core.data.sample_workspace import ADVISOR, is_sample_workspace
+
+    settings = settings_from_options(options)
+    if settings.database.is_file() and not is_sample_workspace(settings.root):
+        raise BadInput(
+            f"{settings.root} is not a sample workspace, and --demo adds nothing to it.",
+            "Leave --demo out, or use an empty folder.",
+        )
+    answered = {"--name": options.name, "--photographs": options.photographs, "--critiques": options.critiques}
+    if given := [name for name, value in answered.items() if value is not None]:
+        raise BadInput(f"--demo brings its own answer to {given[0]}.", f"Leave --demo or {given[0]} out.")
+    base_model = settings.base_model or MINI_BASE_MODEL
+    return replace(options, yes=True, advisor=options.advisor or ADVISOR, base_model=base_model)
+
+
 @dataclass
 class _Guide:
     """Walks the steps; `tried` remembers steps that were done already and still aren't complete."""
@@ -94,7 +120,7 @@ class _Guide:
     def run(self) -> int:
         """Do steps until one waits for the person: STOPPED, or until an adapter can answer: DONE."""
         if not self.settings.database.is_file():
-            self._command("init")
+            self._command("init", *(["--sample"] if self.options.demo else []))
         if self.options.page:
             return DONE
         steps: dict[str, Callable[[FirstHour, GuidedStep], bool]] = {
@@ -176,6 +202,8 @@ class _Guide:
         words = ["retrain", "--advisor", self._id(way)]
         if retraining is not None and retraining.interrupted and retraining.run is not None:
             words += ["--resume", retraining.run.name]
+        elif self.options.demo:
+            words += ["--recipe", DEMO_RECIPE]
         return self._command(*words) in (0, 1)  # 1: trained, and the gates didn't promote it
 
     def _report(self, way: FirstHour, step: GuidedStep) -> bool:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from mondrian_core.answer_entries import dimension_from_label, entries_of_answer
 from mondrian_core.critique_files.columns import recognized_column
 from mondrian_core.critique_files.records import (
     CritiqueRecord,
@@ -14,7 +15,6 @@ from mondrian_core.critique_files.records import (
     row_from_values,
     values_from_record,
 )
-from mondrian_core.critique_parsing import dimension_from_label
 from mondrian_core.critique_regions import is_list_of_regions
 from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.store.records import LIST_DETAILS
@@ -62,7 +62,7 @@ def row_from_object(place: str, value: Mapping[str, Any]) -> FileRow:
 
 def values_from_object(value: Mapping[str, Any]) -> dict[str, Any]:
     """Values by column of an object: an answer with `dimensional_analysis` or `dimensions`, or flat column names."""
-    entries = _entries(value)
+    entries = entries_of_answer(value)
     values: dict[str, Any] = {}
     rest: dict[str, Any] = {}
     for key, given in value.items():
@@ -84,22 +84,6 @@ def values_from_object(value: Mapping[str, Any]) -> dict[str, Any]:
     parts, unread = _dimension_values(entries)
     details = {**(_mapping(values.get("details"))), **rest, **({"dimensional_analysis": unread} if unread else {})}
     return {**values, **parts, **({"details": details} if details else {})}
-
-
-def _entries(value: Mapping[str, Any]) -> dict[str, Mapping[str, Any]] | None:
-    """The entry of each dimension; None when the object has no dimensions below it."""
-    nested = value.get("dimensional_analysis")
-    if isinstance(nested, Mapping):
-        return {name: entry for name, entry in nested.items() if isinstance(entry, Mapping)}
-    listed = value.get("dimensions")
-    if not isinstance(listed, list):
-        return None
-    entries: dict[str, Mapping[str, Any]] = {}
-    for entry in listed:
-        name = dimension_from_label(str(entry.get("name", ""))) if isinstance(entry, Mapping) else None
-        if name:
-            entries.setdefault(name, {key: part for key, part in entry.items() if key != "name"})
-    return entries
 
 
 def _dimension_values(entries: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -115,7 +115,9 @@ def row_from_task(place: str, task: Mapping[str, Any]) -> FileRow:
     notice = ""
     if len(annotations) > 1:
         notice = f"{len(annotations)} annotations; the newest, by annotator {_annotator(chosen)}, counts"
-    values: dict[str, Any] = {**_task_values(data), **_result_values(_objects(chosen.get("result")))}
+    results = _objects(chosen.get("result"))
+    notice = "; ".join(filter(None, (notice, _unread_rectangles(results))))
+    values: dict[str, Any] = {**_task_values(data), **_result_values(results)}
     if details := written.get("details"):
         values["details"] = details
     unedited = row_from_values(place, {**values, **_written_values(written)}, notice)
@@ -174,6 +176,23 @@ def _region_of_result(result: Mapping[str, Any]) -> list[float] | None:
     x, y, width, height = (float(number) / 100 for number in numbers)
     box = [max(0.0, x), max(0.0, y), min(1.0, x + width), min(1.0, y + height)]
     return box if is_list_of_regions([box]) else None
+
+
+def _unread_rectangles(results: Sequence[Mapping[str, Any]]) -> str:
+    """What a person should know about rectangles that no region was made of; "" without any."""
+    drawn = [
+        each["value"]
+        for each in results
+        if (recognized_column(str(each.get("from_name", ""))) or "").endswith("_regions")
+        and isinstance(each.get("value"), Mapping)
+        and _region_of_result(each) is None
+    ]
+    turned = sum(bool(value.get("rotation")) for value in drawn)
+    parts = [
+        f"{turned} rotated rectangle{'' if turned == 1 else 's'}" if turned else "",
+        f"{len(drawn) - turned} without a place in the photograph" if turned < len(drawn) else "",
+    ]
+    return f"left out: {', '.join(filter(None, parts))}; regions are upright boxes" if drawn else ""
 
 
 def _result(name: str, value: Any) -> dict[str, Any]:

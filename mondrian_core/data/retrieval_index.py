@@ -27,8 +27,9 @@ from mondrian_core.data.linking.photograph_files import (
 from mondrian_core.errors import BadPhotograph, NothingToDo
 from mondrian_core.events import EventListener, StageNotice, StageProgressed, ignore_events
 from mondrian_core.image_alignment import comparison_thumbnail
-from mondrian_core.images import downscale_to_fit, open_photograph, perceptual_hash
+from mondrian_core.images import downscale_to_fit, open_photograph
 from mondrian_core.next_steps import import_photographs_step
+from mondrian_core.perceptual_hash import perceptual_hash
 from mondrian_core.store import DimensionalProfile, Store, utc_timestamp
 from mondrian_core.store.embeddings import Embedding, EmbeddingStore
 

@@ -190,6 +190,7 @@ def evaluate_with_model(
         info.trained,
         {
             "advisor": inputs.prompt.advisor,
+            "answer_form": inputs.prompt.form.value,
             "split": info.split,
             "integrity_problems": list(problems),
             "leaked": _contaminated(entries, subjects, inputs),

@@ -17,13 +17,14 @@ import numpy as np
 
 from mondrian_core.errors import BadAdapter, BadInput
 from mondrian_core.files import read_json, write_atomic, write_json
+from mondrian_core.lora_files import adapter_answer_form, answer_form_setting
 from mondrian_core.models.base_model import BaseVLM, load_base
 from mondrian_core.models.forward_pass import hidden_states
 from mondrian_core.models.inference.generation import generate
 from mondrian_core.models.kl import log_probabilities, teacher_forced_inputs
 from mondrian_core.models.lora import lora_adapter
 from mondrian_core.models.lora.dora import MIN_ROW_NORM
-from mondrian_core.models.lora.lora_layers import get_adapter_switch, validate_adapter_folder
+from mondrian_core.models.lora.lora_layers import get_adapter_switch, record_answer_form, validate_adapter_folder
 from mondrian_core.models.prompt_encoding import encode_prompt
 from mondrian_core.portable_paths import base_model_name, with_base_model_names
 
@@ -60,6 +61,7 @@ def export_mlx_adapter(adapter: Path, out: Path) -> None:
     with _new_folder(out) as folder:
         for name in (lora_adapter.ADAPTER_WEIGHTS_FILE, lora_adapter.ADAPTER_CONFIG_FILE):
             write_atomic(folder / name, (adapter / name).read_bytes())
+        record_answer_form(folder, adapter_answer_form(adapter))
 
 
 def export_peft_adapter(base: BaseVLM, adapter: Path, out: Path) -> None:
@@ -92,6 +94,7 @@ def export_peft_adapter(base: BaseVLM, adapter: Path, out: Path) -> None:
         "task_type": None,
         "base_model_name_or_path": base_model_name(base.name),
         "target_modules": [base.family.peft_module_name(name).removeprefix(prefix) for name in lora.modules],
+        **answer_form_setting(adapter_answer_form(adapter)),
     }
     with _new_folder(out) as folder:
         write_atomic(folder / lora_adapter.PEFT_WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mondrian_core.errors import BaseModelUnavailable, MondrianError, translate_foreign_errors
+from mondrian_core.errors import BaseModelUnavailable, translate_foreign_errors
 from mondrian_core.events import EventListener, StageFinished, StageNotice, StageProgressed, StageStarted, ignore_events
 from mondrian_core.models.base_model import is_hub_id, require_known_family, resolve_base_path
 from mondrian_core.models.checkpoint_files import (
@@ -25,6 +25,7 @@ from mondrian_core.models.checkpoint_files import (
     find_file_problems,
     problems_as_text,
 )
+from mondrian_core.models.hub_errors import explain_hub_errors
 from mondrian_core.models.hub_snapshot import (
     HUB_FILE_PATTERNS,
     IGNORED_HUB_FILES,
@@ -33,7 +34,6 @@ from mondrian_core.models.hub_snapshot import (
     find_hub_snapshot,
     is_hub_file,
 )
-from mondrian_core.next_steps import base_download_command
 from mondrian_core.process_locks import hold_process_lock, is_process_lock_held, try_process_lock
 from mondrian_core.settings import Settings
 
@@ -127,7 +127,7 @@ def plan_download(name: str, found: HubSnapshot | None = None) -> BaseDownload:
         BaseModelUnavailable: the hub can't be reached, or has no such model for this user.
     """
     found = found or find_hub_snapshot(name)
-    with _hub_errors_explained(name, found):
+    with explain_hub_errors(name, found):
         sizes, commit = _file_sizes(name, found.commit)
     folder = found.folder if found.commit == commit else None
     damaged = {problem.name for problem in (*found.problems, *(find_file_problems(folder) if folder else ()))}
@@ -157,7 +157,7 @@ def read_hub_configuration(plan: BaseDownload) -> dict[str, Any]:
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
     address = hf_hub_url(plan.name, CONFIGURATION, revision=plan.commit)
-    with _hub_errors_explained(plan.name, HubSnapshot(None)):
+    with explain_hub_errors(plan.name, HubSnapshot(None)):
         answer = get_session().get(
             address, headers=build_hf_headers(), timeout=_METADATA_SECONDS, follow_redirects=True
         )
@@ -194,7 +194,7 @@ def _download(plan: BaseDownload, listen: EventListener) -> None:
     )
     with (
         translate_foreign_errors(storage),
-        _hub_errors_explained(plan.name, find_hub_snapshot(plan.name)),
+        explain_hub_errors(plan.name, find_hub_snapshot(plan.name)),
         _progress(storage, plan, listen),
     ):
         _require_usable(plan, storage)
@@ -351,51 +351,3 @@ def _silent_bars() -> type[Any]:
             super().__init__(*args, **{**options, "disable": True})
 
     return SilentBar
-
-
-@contextmanager
-def _hub_errors_explained(name: str, found: HubSnapshot) -> Iterator[None]:
-    """Turn the errors of the hub's client into one sentence with a next step."""
-    from huggingface_hub import errors
-
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise BaseModelUnavailable(
-            f"The base model {name} is gated: the hub gives it only to users who accepted its conditions.",
-            "Accept them on its page of the hub, log in with `hf auth login` (or set HF_TOKEN), and run "
-            f"{base_download_command(name)} again.",
-        ) from error
-    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise BaseModelUnavailable(
-            f"The hub has no model {name}, or it is private.",
-            "Check the spelling of --base-model or MONDRIAN_BASE_MODEL; for a private model, log in with "
-            "`hf auth login` (or set HF_TOKEN).",
-        ) from error
-    except OSError as error:  # of the hub's client, of HTTP, or of the disk
-        if error.errno is not None and not isinstance(error, ConnectionError):
-            raise
-        raise _unreachable(name, found, error) from error
-    except MondrianError:
-        raise
-    except Exception as error:
-        raise _unreachable(name, found, error) from error
-
-
-def _unreachable(name: str, found: HubSnapshot, error: Exception) -> BaseModelUnavailable:
-    from huggingface_hub import constants
-
-    state = "isn't on this machine and can't be downloaded"
-    if found.problems:
-        state = f"is incomplete on this machine ({problems_as_text(found.problems)}) and can't be completed"
-    if constants.is_offline_mode():
-        return BaseModelUnavailable(
-            f"The base model {name} {state}, because HF_HUB_OFFLINE is set.",
-            f"Unset HF_HUB_OFFLINE and run {base_download_command(name)}.",
-        )
-    first = next(iter(str(error).splitlines()), "")[:200]
-    return BaseModelUnavailable(
-        f"The base model {name} {state} from {constants.ENDPOINT} ({type(error).__name__}{first and f': {first}'}).",
-        f"Check the network and run {base_download_command(name)}; complete files are kept. "
-        "Without a network, use the bundled base: MONDRIAN_BASE_MODEL=mini.",
-    )

@@ -5,7 +5,7 @@ an older database lacks read as None. Only a store that is opened for writing mi
 database to `mondrian.db.backup-<version>`. Times are read in any spelling and returned as ISO 8601 text in UTC, which
 sorts chronologically.
 
-database.py     opening, migrating, transactions      queries.py      Store: advisors, critiques, jobs
+database.py     opening, migrating, transactions      queries.py      Store: advisors, critiques; jobs.py: its jobs
 migrations.py   the schema and its steps              records.py      rows as values
 cells.py        reading cells of any type             corrections.py  ids of corrected critiques
 drafts.py       drafted critiques                     embeddings.py   the retrieval index

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from mondrian_core.answer_entries import OLDER_KEYS
 from mondrian_core.critique_regions import regions_from_value
 from mondrian_core.rubric import DIMENSIONS, Region
 from mondrian_core.store.cells import Cells, parse_json_value
@@ -125,9 +126,9 @@ JOB_COLUMNS = (
 REGIONS = "regions"  # key of `details`: boxes as fractions, by dimension
 # What `details` holds, and the columns that people may have added for it, under its name or that of older analyses.
 DETAIL_COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "strengths": ("strengths", "key_strengths"),
+    "strengths": ("strengths", OLDER_KEYS["strengths"]),
     "priority_improvements": ("priority_improvements",),
-    "advisor_notes": ("advisor_notes", "technical_notes"),
+    "advisor_notes": ("advisor_notes", OLDER_KEYS["advisor_notes"]),
     "image_description": ("image_description",),
 }
 LIST_DETAILS = ("strengths", "priority_improvements")  # lists of texts

@@ -10,7 +10,8 @@ that both answers become unlikely. log p(y | x) is the sum over the answer's tok
 counting 1; it is not divided by the length.
 
 Both answers are read in one pass after one prompt: a mask hides the chosen from the rejected one, and both have the
-positions that they would have alone.
+positions that they would have alone. In answers that advise, the tokens that decide to say no more where a critique
+says nothing count 0 in log p and log p_ref too (`undecided_tokens`): a missing recommendation prefers nothing.
 
 Shapes: `T` tokens, `A` tokens of both answers.
 """
@@ -28,12 +29,18 @@ import numpy as np
 from mondrian_core.dataset_types import PreferencePair
 from mondrian_core.events import EventListener, StageNotice, StageProgressed
 from mondrian_core.models.base_model import BaseVLM
-from mondrian_core.models.prompt_encoding import EncodedPrompt, answer_token_ids, encode_answer, encode_prompt
+from mondrian_core.models.prompt_encoding import EncodedPrompt, encode_answer, encode_prompt
 from mondrian_core.models.vision_feature_cache import CachedPrompt, VisionFeatureCache
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.training.gradient_step import token_losses
 from mondrian_core.training.objective import TrainingObjective
-from mondrian_core.training.training_examples import Batch, language_model_inputs, padded_length, token_weights
+from mondrian_core.training.training_examples import (
+    Batch,
+    language_model_inputs,
+    padded_length,
+    token_weights,
+    undecided_tokens,
+)
 
 PREFERENCE_STAGE = "preference"
 _TIE = 1e-4  # smallest difference of rewards, in nats times beta
@@ -52,6 +59,7 @@ class PreferenceExample:
         chosen: tokens of the preferred answer, including its end token.
         rejected: tokens of the other answer.
         weights: weights of the chosen answer's tokens in N; they sum to 1.
+        counted: (A,) float32, 1 for the tokens of both answers that count in log p and log p_ref, else 0.
         references: log p_ref of the chosen and the rejected answer, nats.
         weight: 1, as every pair counts the same.
     """
@@ -63,6 +71,7 @@ class PreferenceExample:
     chosen: tuple[int, ...]
     rejected: tuple[int, ...]
     weights: np.ndarray
+    counted: np.ndarray
     references: tuple[float, float] = (0.0, 0.0)
     weight: float = 1.0
 
@@ -102,10 +111,13 @@ def encode_preference_pairs(
         if row.photo_id not in prompts:
             prompts[row.photo_id] = (features.encode if features else encode_prompt)(base, row.messages, row.image)
         prompt, answer = prompts[row.photo_id], encode_answer(base, row.messages, row.answer)
-        chosen, rejected = answer.ids, tuple(answer_token_ids(base, row.messages, pair.rejected))
+        other = encode_answer(base, row.messages, pair.rejected)
+        chosen, rejected = answer.ids, other.ids
         weights = token_weights(row, answer, recipe.score_weight)
+        silent = undecided_tokens(row.form, row.answer, answer), undecided_tokens(row.form, pair.rejected, other)
         if len(prompt.ids) + max(len(chosen), len(rejected)) - 1 <= recipe.max_tokens:
-            key = _key(pair, prompt.ids, chosen, rejected)
+            # the likelihoods that were computed before, for pairs without such tokens, stay valid
+            key = _key(pair, prompt.ids, chosen, rejected, *(silent if any(silent) else ()))
             examples.append(
                 PreferenceExample(
                     photo_id=row.photo_id,
@@ -115,6 +127,7 @@ def encode_preference_pairs(
                     chosen=chosen,
                     rejected=rejected,
                     weights=weights / weights.sum(),
+                    counted=np.concatenate([_counted(chosen, silent[0]), _counted(rejected, silent[1])]),
                 )
             )
         listen(StageProgressed("encode", number + 1, len(pairs), what))
@@ -124,6 +137,12 @@ def encode_preference_pairs(
         )
         listen(StageNotice(PREFERENCE_STAGE, message))
     return examples
+
+
+def _counted(tokens: Sequence[int], silent: Sequence[int]) -> np.ndarray:
+    counted = np.ones(len(tokens), dtype=np.float32)
+    counted[list(silent)] = 0.0
+    return counted
 
 
 def _key(pair: PreferencePair, *tokens: Sequence[int]) -> str:
@@ -147,14 +166,15 @@ def make_preference_batch(base: BaseVLM, example: PreferenceExample, image_token
     ahead = np.concatenate([np.arange(first - 1), np.arange(length - start - first + 1)])
     places = np.concatenate([start - 1 + np.arange(first), [start - 1], start + first - 1 + np.arange(second - 1)])
     spare = padded_length(first + second) - first - second
+    counted = np.pad(example.counted, (0, spare))
     side = np.concatenate([np.zeros(first), np.ones(second), np.full(spare, 2)])
     return {
         **language_model_inputs(base, prompt, (*example.chosen[:-1], *example.rejected[:-1]), ahead, image_tokens),
         "mask": mx.array(_mask(length, start, start + first - 1)),
         "places": mx.array(np.pad(places, (0, spare), constant_values=length - 1).astype(np.int32)),
         "targets": mx.array(np.pad((*example.chosen, *example.rejected), (0, spare)).astype(np.int32)),
-        "chosen": mx.array((side == 0).astype(np.float32)),
-        "rejected": mx.array((side == 1).astype(np.float32)),
+        "chosen": mx.array((side == 0).astype(np.float32) * counted),
+        "rejected": mx.array((side == 1).astype(np.float32) * counted),
         "weights": mx.array(np.pad(example.weights, (0, second + spare)).astype(np.float32)),
         "references": mx.array(np.array(example.references, dtype=np.float32)),
         "scale": mx.array(scale, dtype=mx.float32),

@@ -237,8 +237,7 @@ def token_weights(row: DatasetRow, answer: EncodedAnswer, score_weight: float) -
         weights[answer.tokens_at(span)] = score_weight if name in row.loss_dimensions else 0.0
     if spans.grade and set(row.loss_dimensions) < set(DIMENSIONS):
         weights[answer.tokens_at(spans.grade)] = 0.0
-    for span in undecided_spans(row.answer) if row.form is AnswerForm.ADVICE else ():
-        weights[answer.tokens_at(span)] = 0.0
+    weights[list(undecided_tokens(row.form, row.answer, answer))] = 0.0
     return weights * np.float32(row.weight)
 
 
@@ -249,6 +248,13 @@ _ENTRY = re.compile(
     re.DOTALL,
 )
 _LAST_KEYS = ("strengths", "priority_improvements", "overall_grade")  # in canonical order
+
+
+def undecided_tokens(form: AnswerForm, text: str, answer: EncodedAnswer) -> tuple[int, ...]:
+    """The tokens of `undecided_spans`, by their places in the encoded answer; none in the first form."""
+    spans = undecided_spans(text) if form is AnswerForm.ADVICE else ()
+    places = np.arange(len(answer.ids))
+    return tuple(int(place) for span in spans for place in places[answer.tokens_at(span)])
 
 
 def undecided_spans(answer: str) -> list[tuple[int, int]]:

@@ -151,6 +151,13 @@ def test_lock_covers_the_declared_dependencies_and_leaves_torch_out() -> None:
     assert re.search(r"^mlx-cpu==\S+ ; sys_platform == 'linux' ", text, re.MULTILINE)
 
 
+def test_changelog_begins_with_the_version_of_the_package() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    first = re.search(r"^## \[(.*?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert first and first[1] == version
+    assert f"mondrian-{version}" not in README, "a page that names the file of a version is soon outdated"
+
+
 def test_no_file_contains_a_machine_name() -> None:
     found = []
     for file in tracked_files():
@@ -212,3 +219,26 @@ def test_slow_tests_exist() -> None:
         for name in re.findall(r"^def (test_\w+)", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
     }
     assert read_slow_tests() - defined == set()
+
+
+def test_a_build_machine_repeats_a_failed_test_and_names_it(tmp_path: Path) -> None:
+    (match,) = re.findall(r'ARGS="(.+)"', (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
+    (tmp_path / "test_unsteady.py").write_text(
+        "import pathlib\n\n\ndef test_second_time():\n    mark = pathlib.Path(__file__).with_name('mark')\n"
+        "    seen = mark.exists()\n    mark.touch()\n    assert seen, 'the first time'\n"
+        "\n\ndef test_never():\n    assert False\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(tmp_path),
+        *match.split(),
+    ]
+    ran = subprocess.run([*command, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "1 failed, 1 passed, 2 rerun" in ran.stdout, ran.stdout + ran.stderr
+    assert "RERUN test_unsteady.py::test_second_time" in ran.stdout and "AssertionError: the first time" in ran.stdout

@@ -19,6 +19,7 @@ from mondrian_core.ports import find_free_port
 from mondrian_core.prefect_server import auth_string_path, prefect_record_path
 from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings
+from tests.distribution import build_distribution, wheel_of_sdist
 from tests.git_files import copy_tracked_files, tracked_files
 from tests.waiting import LIMIT_SECONDS
 
@@ -27,13 +28,15 @@ FOREIGN_PACKAGE = "OWNER = 'somebody else'\n"
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel of the tracked files, as a release is: untracked files in the folder would be packed too."""
-    folder = tmp_path_factory.mktemp("wheel")
-    checkout = copy_tracked_files(folder / "checkout")
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    subprocess.run(command, cwd=checkout, check=True, capture_output=True)
-    return next(folder.glob("*.whl"))
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tracked files, as a release is made from them."""
+    return copy_tracked_files(tmp_path_factory.mktemp("tracked") / "checkout")
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel of the tracked files."""
+    return build_distribution(checkout, "wheel", tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.mark.slow
@@ -43,6 +46,15 @@ def test_wheel_holds_every_file_of_the_packages_below_one_name(wheel: Path) -> N
     expected = {Path("mondrian") / file for file in tracked_files() if file.parts[0] in PACKAGES}
     expected |= {file for file in tracked_files() if file.parts[0] == "mondrian"}
     assert packed == expected | {Path("mondrian/prefect.yaml")}
+
+
+@pytest.mark.slow
+def test_sdist_builds_the_same_wheel(checkout: Path, wheel: Path, tmp_path: Path) -> None:
+    for name in ("sdist", "unpacked"):
+        (tmp_path / name).mkdir()
+    sdist = build_distribution(checkout, "sdist", tmp_path / "sdist")
+    again = wheel_of_sdist(sdist, tmp_path / "unpacked")
+    assert (again.name, again.read_bytes()) == (wheel.name, wheel.read_bytes())
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tomllib
 
-from bench.orchestration import RECIPE, orchestration_text, recipe_as_toml, retraining_overhead, spread
+import pytest
+
+from bench.orchestration import RECIPE, main, orchestration_text, recipe_as_toml, retraining_overhead, spread
 from mondrian_core.recipes import Recipe
 
 
@@ -18,6 +20,12 @@ def test_what_prefect_adds_is_the_difference_within_each_pair() -> None:
     assert found["added by Prefect"] == {"median": 2.0, "least": 1.0, "greatest": 10.0}
     text = orchestration_text("retraining", {"pairs": 3, "seconds": found, "processor": found, "parts": {}})
     assert "| added by Prefect | 2.0 | 1.0 | 10.0 |" in text
+
+
+def test_a_busy_machine_is_not_measured(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (9.5, 8.0, 7.0))
+    assert main(["--most-load", "0.5"]) == 1
+    assert "The load is 9.5" in capsys.readouterr().err
 
 
 def test_throughput_names_its_database() -> None:

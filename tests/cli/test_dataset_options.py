@@ -26,6 +26,16 @@ def test_preview_as_json(workspace: Path, capsys: pytest.CaptureFixture[str]) ->
     assert shown["tokens"]["total"] == sum(piece["tokens"] for piece in shown["pieces"])
 
 
+@pytest.mark.mini
+def test_dataset_and_dry_run_leave_no_run(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--advisor", "ansel", "--workspace", str(workspace), "--base-model", "mini", "--json"]
+    assert main(["dataset", *options]) == 0
+    assert main(["train", "--dry-run", *options]) == 0
+    capsys.readouterr()
+    assert main(["runs", "list", "--workspace", str(workspace), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == []
+
+
 def test_export_never_overwrites_existing_folder(workspace: Path, tmp_path: Path) -> None:
     command = [
         "dataset",

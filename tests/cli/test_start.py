@@ -79,3 +79,23 @@ def test_a_person_is_asked_for_what_is_missing(begin: Answer, tmp_path: Path, mo
     monkeypatch.setattr(Confirm, "ask", lambda *question, **options: False)
     status, way, commands = begin()
     assert status == 1 and way["current"] == "train" and commands == []
+
+
+def test_demo_answers_every_question_itself(begin: Answer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mondrian_core.data import sample_workspace
+
+    make = sample_workspace.create_workspace
+    monkeypatch.setattr(
+        sample_workspace, "create_workspace", lambda root, **options: make(root, **{**options, "photographs": 12})
+    )
+    status, way, commands = begin("--demo", "--no-serve")
+    assert status == 1 and way["current"] == "train"  # which is left out here
+    assert commands == ["init --sample", "retrain --advisor ansel --recipe demo"]
+    status, answer, commands = begin("--demo", "--name", "Weegee")
+    assert status == 2 and commands == [] and "--name" in answer["error"]
+
+
+def test_demo_leaves_a_persons_workspace_alone(begin: Answer) -> None:
+    begin("--yes", "--name", "Weegee")
+    status, answer, commands = begin("--demo")
+    assert status == 2 and commands == [] and "not a sample workspace" in answer["error"]

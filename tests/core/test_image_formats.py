@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mondrian_core import images
+from mondrian_core import images, srgb_pixels
 from mondrian_core.errors import BadPhotograph
 from mondrian_core.image_formats import jpeg_is_complete, png_is_complete, raw_kind
 from mondrian_core.images import DECODED_SIDE, is_too_narrow, open_photograph, read_photograph_header
@@ -276,7 +276,7 @@ def test_large_jpeg_is_not_decoded_at_full_size(monkeypatch: pytest.MonkeyPatch)
 
 def test_one_full_size_picture_is_decoded_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     data, at_once, most = encoded(ramp(640, 480), "PNG"), 0, 0
-    convert = images._in_srgb
+    convert = srgb_pixels.in_srgb
 
     def slowly(image: Image.Image, decoded_side: int) -> Image.Image:
         nonlocal at_once, most
@@ -287,7 +287,7 @@ def test_one_full_size_picture_is_decoded_at_a_time(monkeypatch: pytest.MonkeyPa
         at_once -= 1
         return done
 
-    monkeypatch.setattr(images, "_in_srgb", slowly)
+    monkeypatch.setattr(images, "in_srgb", slowly)
     with ThreadPoolExecutor(4) as pool:
         assert [opened.width for opened in pool.map(open_photograph, [data] * 4)] == [640] * 4
     assert most == 1

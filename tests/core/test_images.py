@@ -21,10 +21,9 @@ from mondrian_core.images import (
     downscale_to_fit,
     jpeg_bytes,
     open_photograph,
-    perceptual_hash,
-    perceptual_hash_distance,
     read_photograph_header,
 )
+from mondrian_core.perceptual_hash import perceptual_hash, perceptual_hash_distance
 
 
 def scene(width: int = 64, height: int = 40, seed: int = 0) -> Image.Image:

@@ -82,6 +82,18 @@ def test_unfinished_run_with_recent_files_is_active(tmp_path: Path) -> None:
     assert catalogue.runs()[0].state == "resumable", "nothing has changed but the time"
 
 
+def test_summaries_of_single_stages_are_no_run(tmp_path: Path) -> None:
+    """`mondrian dataset` and `mondrian train --dry-run` leave them."""
+    folder = write_run(tmp_path, last="dataset.json")
+    (folder / "context.json").unlink()
+    catalogue = RunCatalogue(tmp_path, clock=lambda: BEGAN + 30)
+    assert catalogue.runs() == []
+    with pytest.raises(UnknownRun):
+        catalogue.run(folder.name)
+    (folder / "context.json").write_text(json.dumps(WHOLE["context.json"]))
+    assert [run.state for run in catalogue.runs()] == ["active"]
+
+
 def test_evaluation_alone_is_complete_and_names_its_version(tmp_path: Path) -> None:
     context = {**WHOLE["context.json"], "adapter": "../adapters/ansel/v0007"}
     write_run(tmp_path, last="evaluate.json", context=context)

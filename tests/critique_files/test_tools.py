@@ -144,6 +144,19 @@ def test_a_person_annotating_a_models_prediction_writes_a_critique_of_their_own(
     assert sorted(each.origin for each in workspace.store.profiles()) == ["human", "model"]
 
 
+def test_rectangles_that_are_no_upright_boxes_are_left_out_and_counted(workspace: Workspace) -> None:
+    box = {"lighting": [[0.1, 0.2, 0.4, 0.8]]}
+    advised = critique(0, recommendations={"lighting": "Wait."}, details={"regions": box})
+    (task,) = load(workspace, "label-studio", [advised])
+    (drawn,) = [each for each in task["annotations"][0]["result"] if each["type"] == "rectangle"]
+    turned = {**drawn, "id": "turned", "value": {**drawn["value"], "rotation": 12.5}}
+    outside = {**drawn, "id": "outside", "value": {**drawn["value"], "x": 120}}
+    task["annotations"][0]["result"] += [turned, outside]
+    row = taken(workspace, [task])
+    assert "1 rotated rectangle, 1 without a place in the photograph" in row.reason
+    assert workspace.store.profile("p0").details["regions"] == box
+
+
 def test_a_rating_without_stars_is_refused_and_named(workspace: Workspace) -> None:
     (task,) = load(workspace, "label-studio", [critique(0)])
     task["annotations"][0]["result"] = [

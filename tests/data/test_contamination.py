@@ -23,8 +23,8 @@ from mondrian_core.data.splits.contamination import (
     uncontaminated_index_ids,
 )
 from mondrian_core.data.splits.split import TEST, TRAIN, VALIDATION, near_duplicate_groups
-from mondrian_core.images import perceptual_hash
 from mondrian_core.near_duplicates import CritiqueFingerprint, PhotographFingerprint
+from mondrian_core.perceptual_hash import perceptual_hash
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import DIMENSIONS
 from tests.data.stand_in import VOICE, jpeg, picture, profile, workspace_of

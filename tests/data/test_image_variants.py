@@ -190,6 +190,18 @@ def test_advice_that_a_variant_makes_untrue_leaves_its_row(operation: ImageOpera
     assert kept.recommendation == "Wait for rain." and len(kept.regions) == 1
 
 
+@pytest.mark.parametrize("operation", [Crop(0.9, 1.0, 1.0), Rotate(4.0)])
+def test_a_recommendation_leaves_a_row_whose_picture_has_lost_its_box(operation: ImageOperation) -> None:
+    """Without its box it would teach that it points at nothing; without the recommendation nothing is taught."""
+    corner, center = (0.0, 0.0, 0.05, 0.05), (0.4, 0.4, 0.6, 0.6)
+    critique = advising("Wait for rain.", (corner, center))
+    whole = replace(critique.assessments["lighting"], regions=(center,))
+    critique = replace(critique, assessments={**critique.assessments, "balance": whole})
+    changed = variant_critique(ImageVariant((operation,)), critique, (300, 200))
+    assert changed.assessments["lighting"] == Assessment(7, PLAIN["lighting"])
+    assert changed.assessments["balance"].recommendation and len(changed.assessments["balance"].regions) == 1
+
+
 @pytest.mark.parametrize("operation", [Mirror(), Exposure(0.1), Crop(0.93, 0.2, 0.9), Rotate(3.0), Rotate(-4.0)])
 def test_boxes_move_with_the_pixels(operation: ImageOperation) -> None:
     """A white patch is where its box says, in the picture that the operation makes."""

@@ -21,8 +21,8 @@ from mondrian_core.data.splits.split import (
     split_point,
 )
 from mondrian_core.errors import BadInput
-from mondrian_core.images import perceptual_hash
 from mondrian_core.near_duplicates import PhotographFingerprint
+from mondrian_core.perceptual_hash import perceptual_hash
 from mondrian_core.recipes import DataRecipe
 from tests.data.stand_in import picture
 

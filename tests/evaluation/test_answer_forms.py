@@ -8,11 +8,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from mondrian_core.evaluation.measure.samples import load_evaluation_samples
 from mondrian_core.evaluation.report.evaluation_report import EvaluationReport
+from mondrian_core.evaluation.report.html_page import report_html
 from mondrian_core.photograph_model import Question
 from mondrian_core.prompts import AdvisorPrompt, asked_answer_form
 from mondrian_core.recipes import Recipe
 from mondrian_core.rubric import AnswerForm, form_of_schema
+from mondrian_core.samples_file import SAMPLES_NAME
 
 
 def test_every_arm_is_asked_in_its_form(
@@ -33,12 +36,15 @@ def test_every_arm_is_asked_in_its_form(
     model = Recorded(critics={"base": fake_model.noisy_critic(2.0), "candidate": critic, "v0001": critic})
     voice = replace(AdvisorPrompt("ansel", "Ansel Adams"), form=AnswerForm.ADVICE)
     probed = recipe.evaluate.model_copy(update={"constrained_photographs": 2})
-    run(model, champion="v0001", voice=voice, recipe=recipe.model_copy(update={"evaluate": probed}))
+    report = run(model, champion="v0001", voice=voice, recipe=recipe.model_copy(update={"evaluate": probed}))
     assert {arm: form for arm, form, *_ in asked} == {
         "base": AnswerForm.ADVICE,
         "candidate": AnswerForm.ADVICE,
         "v0001": AnswerForm.COMMENTS,
     }
+    assert report.about["answer_form"] == "advice"
+    page = report_html(report, load_evaluation_samples(tmp_path / "run" / SAMPLES_NAME))
+    assert "Evaluation of an adapter for ansel, asked for scores, comments and advice<" in page
     assert {(form, schema) for _, form, constrained, schema in asked if constrained} == {
         (AnswerForm.ADVICE, AnswerForm.ADVICE)
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,20 @@ from mondrian_core.evaluation.measure.contamination import (
 from mondrian_core.mini import rendered_photographs
 from mondrian_core.near_duplicates import photograph_fingerprint
 from mondrian_core.prompts import AdvisorPrompt
-from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
+from mondrian_core.rubric import DIMENSIONS, AnswerForm, canonical_answer, make_critique
 
 VOICE = AdvisorPrompt("ansel", "Ansel Adams")
 
 
 def critique(comment: str) -> str:
     return canonical_answer(make_critique(dict.fromkeys(DIMENSIONS, 7), dict.fromkeys(DIMENSIONS, comment)))
+
+
+def advice(recommendation: str) -> str:
+    """An answer whose recommendations on every dimension are these words."""
+    plain = make_critique(dict.fromkeys(DIMENSIONS, 7), dict.fromkeys(DIMENSIONS, "Calm."))
+    advised = {name: replace(each, recommendation=recommendation) for name, each in plain.assessments.items()}
+    return canonical_answer(replace(plain, assessments=advised), AnswerForm.ADVICE)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +104,12 @@ def test_critique_in_prompt_is_contamination(pictures: list[Image.Image]) -> Non
     )
 
 
+def test_recommendation_in_prompt_is_contamination(pictures: list[Image.Image]) -> None:
+    said = "Wait until the cloud has left the ridge and the river shines."
+    quoting = AdvisorPrompt("ansel", "Ansel Adams", prompt=f"You are Ansel. For example: {said}")
+    assert how(pictures[0], TrainingProvenance(), advice(said), quoting) == "in_prompt"
+
+
 def test_photograph_in_retrieval_index_is_contaminated(pictures: list[Image.Image]) -> None:
     assert how(pictures[0], TrainingProvenance(), index=["p"]) == "in_index"
     assert how(pictures[0], TrainingProvenance(), index=["q"]) is None
@@ -113,6 +127,13 @@ def test_memorization_needs_eight_consecutive_words() -> None:
         verbatim_overlap_share([], [critique(learned)]) is None
         and verbatim_overlap_share([critique(learned)], []) is None
     )
+
+
+def test_copied_advice_is_found_as_copied_comments_are() -> None:
+    said = "Wait until the cloud has left the ridge and the river shines."
+    assert verbatim_overlap_share([advice(said)], [advice(said)]) == 1.0
+    assert verbatim_overlap_share([critique(said)], [advice(said)]) == 1.0
+    assert verbatim_overlap_share([advice("Come back in winter.")], [advice(said)]) == 0.0
 
 
 def test_phrases_do_not_reach_across_comments() -> None:

@@ -14,6 +14,7 @@ from mlx.utils import tree_flatten
 
 import mondrian_core.models  # noqa: F401  (before mlx)
 from mondrian_core.errors import BadAdapter, BadInput
+from mondrian_core.lora_files import adapter_answer_form
 from mondrian_core.models.adapter_export import (
     MERGE_REPORT_FILE,
     export_merged_model,
@@ -23,6 +24,7 @@ from mondrian_core.models.adapter_export import (
 from mondrian_core.models.base_model import BaseVLM, load_base
 from mondrian_core.models.inference.generation import generate
 from mondrian_core.models.lora import lora_adapter, lora_layers
+from mondrian_core.rubric import AnswerForm
 from tests.models.conftest import make_adapter, photograph
 
 pytestmark = pytest.mark.mini
@@ -42,6 +44,15 @@ def test_lora_peft_round_trip(base: BaseVLM, adapter: Path, tmp_path: Path) -> N
     values = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
     assert "model.language_model.layers.0.self_attn.q_proj" in values["target_modules"]
     assert lora_layers.validate_adapter_folder(base, tmp_path / "peft") == ()
+
+
+def test_exports_keep_the_form_that_the_manifest_alone_states(base: BaseVLM, adapter: Path, tmp_path: Path) -> None:
+    version = tmp_path / "v0001"
+    shutil.copytree(adapter, version)
+    (version / "manifest.json").write_text('{"answer_form": "advice"}')
+    export_mlx_adapter(version, tmp_path / "mlx")
+    export_peft_adapter(base, version, tmp_path / "peft")
+    assert [adapter_answer_form(tmp_path / name) for name in ("mlx", "peft")] == [AnswerForm.ADVICE] * 2
 
 
 def test_mlx_export_has_two_files(adapter: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from mondrian_core.errors import BadAdapter, BadInput, NothingToDo
 from mondrian_core.models.family import mlx_module_name
 from mondrian_core.registry import Registry
 from mondrian_core.registry.validation import array_problems
+from mondrian_core.rubric import AnswerForm
 from tests.registry.conftest import write_adapter
 
 THEIRS = "base_model.model.model.language_model.layers.{}.{}"
@@ -64,6 +65,13 @@ def added(folder: Path, module: str, x: np.ndarray) -> np.ndarray:
 X = np.random.default_rng(9).normal(size=(3, INPUTS)).astype(np.float32)
 Q, K, V = (THEIRS.format(0, f"self_attn.{name}") for name in ("q_proj", "k_proj", "v_proj"))
 OUR_Q, OUR_K, OUR_V = (OURS.format(0, f"self_attn.{name}") for name in ("q_proj", "k_proj", "v_proj"))
+
+
+def test_conversion_keeps_the_form_that_the_adapter_was_taught(registry: Registry, tmp_path: Path) -> None:
+    peft(tmp_path / "peft", {Q: 4}, answer_form="advice")
+    version = registry.import_from("ansel", tmp_path / "peft", actor="a")
+    assert version.answer_form == AnswerForm.ADVICE
+    assert json.loads((version.path / "adapter_config.json").read_text())["answer_form"] == "advice"
 
 
 @pytest.mark.parametrize(

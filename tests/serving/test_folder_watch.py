@@ -163,9 +163,10 @@ def test_photographs_are_critiqued_as_they_appear_each_once_and_over_restarts(
         (inbox / "day two" / "b.jpg").write_bytes(photograph(2))
         wait_until(lambda: watch.summary.critiqued == 2, "a new sub-folder")
         os.rename(inbox / "slow.jpg", inbox / "renamed.jpg")
-        wait_until(lambda: (inbox / "renamed.jpg.xmp").exists(), "the sidecar of the new name")
+        wait_until(lambda: notices, "the notice about the new name")
+        assert "renamed.jpg was critiqued before: 5.0" in notices[0]
+        assert read_sidecar(inbox / "renamed.jpg.xmp") is not None
         assert watch.summary.known == 1, "a rename is no new photograph"
-        assert notices and "renamed.jpg was critiqued before: 5.0" in notices[0]
         os.rename(inbox, tmp_path / "away")
         wait_until(lambda: not inbox.exists(), "the folder to be gone")
         os.rename(tmp_path / "away", inbox)

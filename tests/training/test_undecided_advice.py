@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from mondrian_core.dataset_types import DatasetRow
+from mondrian_core.dataset_types import CORRECTION, OTHER_PHOTOGRAPH, DatasetRow, PreferencePair
 from mondrian_core.events import ignore_events
 from mondrian_core.models.base_model import BaseVLM, load_base
 from mondrian_core.models.lora import lora_layers
@@ -19,6 +19,7 @@ from mondrian_core.models.prompt_encoding import encode_answer
 from mondrian_core.prompts import training_messages
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rubric import DIMENSIONS, AnswerForm, make_critique
+from mondrian_core.training.dpo import encode_preference_pairs, make_preference_batch
 from mondrian_core.training.gradient_step import GradientStep
 from mondrian_core.training.training_examples import encode_training_rows, make_training_batch, token_weights
 from mondrian_core.training_target import training_target
@@ -82,6 +83,22 @@ def test_only_the_tokens_that_decide_on_a_missing_part_are_masked(any_reader: Ba
     assert "overall_grade".startswith(key.lstrip(' ,"]'))
     (key,) = masked_texts(any_reader, advising_row(1, strengths=False, priorities=False))
     assert "overall_grade".startswith(key.lstrip(' ,"}'))
+
+
+def test_a_pair_counts_the_tokens_that_training_counts(base: BaseVLM) -> None:
+    """Where a critique says nothing, neither its answer nor the one that is preferred to it says "no more"."""
+    chosen, rejected = advising_row(1, strengths=False), advising_row(2, advised=6)
+    pairs = [PreferencePair(chosen, rejected.answer, OTHER_PHOTOGRAPH), PreferencePair(make_row(3), "{}", CORRECTION)]
+    silent, plain = encode_preference_pairs(base, pairs, TrainRecipe(), ignore_events, "")
+    expected = [
+        token_weights(row, encode_answer(base, row.messages, row.answer), 1.0) > 0 for row in (chosen, rejected)
+    ]
+    assert not expected[0].all() and not expected[1].all()
+    np.testing.assert_array_equal(silent.counted > 0, np.concatenate(expected))
+    batch = make_preference_batch(base, silent, silent.prompt.image_tokens, 1.0)
+    counts = [int(mx.sum(batch[side]).item()) for side in ("chosen", "rejected")]
+    assert counts == [int(part.sum()) for part in expected]
+    assert (plain.counted == 1).all()
 
 
 def test_an_advisor_who_draws_no_boxes_teaches_where_a_recommendation_ends(any_reader: BaseVLM) -> None:

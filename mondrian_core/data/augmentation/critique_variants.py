@@ -2,7 +2,8 @@
 
 A variant is only made when every comment allows it (`plan_variants`). Advice is optional in an answer: what a variant
 would make untrue is left out of its row instead, and its place carries no loss. A list stays whole or is left out,
-because the end of a list with an item missing would teach an untrue end.
+because the end of a list with an item missing would teach an untrue end. So does a recommendation with its boxes: one
+whose box was cut away would teach that it points at nothing.
 """
 
 from __future__ import annotations
@@ -88,9 +89,10 @@ def variant_critique(variant: ImageVariant, critique: Critique, size: tuple[int,
 def _assessment(variant: ImageVariant, assessment: Assessment, size: tuple[int, int]) -> Assessment:
     advice = _advice_texts(variant, (assessment.recommendation,) if assessment.recommendation else ())
     comment = mirrored_text(assessment.comment) if _is_flipped(variant) else assessment.comment
-    if not advice:
+    regions = variant_regions(variant, assessment.regions, size)
+    if not advice or len(regions) < len(assessment.regions):
         return Assessment(assessment.score, comment)
-    return Assessment(assessment.score, comment, advice[0], variant_regions(variant, assessment.regions, size))
+    return Assessment(assessment.score, comment, advice[0], regions)
 
 
 def _advice_texts(variant: ImageVariant, texts: tuple[str, ...]) -> tuple[str, ...]:

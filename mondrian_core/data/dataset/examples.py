@@ -10,7 +10,7 @@ from PIL import Image
 from mondrian_core.data.augmentation import image_variants
 from mondrian_core.data.augmentation.critique_variants import variant_critique
 from mondrian_core.data.augmentation.paraphrase_rules import paraphrase_critique
-from mondrian_core.data.dataset.taught_critique import answer_in_form, critique_texts, overlong_texts
+from mondrian_core.data.dataset.taught_critique import answer_in_form, overlong_texts
 from mondrian_core.data.linking.link_manifest import HUMAN, LinkedRecord
 from mondrian_core.images import jpeg_bytes
 from mondrian_core.near_duplicates import CritiqueFingerprint, critique_fingerprint
@@ -146,19 +146,15 @@ def _image_variants(
 
 def _paraphrases(original: DatasetExample, recipe: DataRecipe) -> list[DatasetExample]:
     """The photograph with its critique in other words, up to `recipe.variations` times, all different."""
-    examples = {_words(original.critique): original}
+    examples = {original.critique.texts: original}
     for attempt in range(ATTEMPTS_PER_PARAPHRASE * recipe.variations):
         if len(examples) > recipe.variations:
             break
         seed = image_variants.augmentation_seed(f"words {attempt} {original.photo_id}", recipe.seed)
         varied = paraphrase_critique(original.critique, seed)
-        if varied and not overlong_texts(varied) and _words(varied) not in examples:
-            examples[_words(varied)] = replace(_with_critique(original, varied), paraphrase=len(examples))
+        if varied and not overlong_texts(varied) and varied.texts not in examples:
+            examples[varied.texts] = replace(_with_critique(original, varied), paraphrase=len(examples))
     return list(examples.values())[1:]
-
-
-def _words(critique: Critique) -> tuple[str, ...]:
-    return tuple(critique_texts(critique))
 
 
 def _with_critique(original: DatasetExample, critique: Critique) -> DatasetExample:

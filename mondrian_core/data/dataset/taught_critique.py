@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from mondrian_core.critique_parsing import parse_critique_lenient
 from mondrian_core.data.linking.link_manifest import AdvicePart, LinkedRecord
 from mondrian_core.rubric import (
-    DIMENSIONS,
     MAX_COMMENT_CHARACTERS,
     AnswerForm,
     Critique,
@@ -64,19 +63,9 @@ def shorter_critiques(critique: Critique) -> Iterator[tuple[Critique, AdvicePart
             yield critique, part
 
 
-def advice_texts(critique: Critique) -> tuple[str, ...]:
-    """Recommendations, strengths and priorities, in the order of an answer."""
-    return (*critique.recommendations.values(), *critique.strengths, *critique.priority_improvements)
-
-
-def critique_texts(critique: Critique) -> tuple[str, ...]:
-    """All texts of an answer: comments, then advice."""
-    return (*(critique.assessments[name].comment for name in DIMENSIONS), *advice_texts(critique))
-
-
 def overlong_texts(critique: Critique) -> bool:
     """True when a text is longer than an answer's texts may be."""
-    return any(len(normalized_text(text)) > MAX_COMMENT_CHARACTERS for text in critique_texts(critique))
+    return any(len(normalized_text(text)) > MAX_COMMENT_CHARACTERS for text in critique.texts)
 
 
 def answer_in_form(answer: str, form: AnswerForm) -> str:

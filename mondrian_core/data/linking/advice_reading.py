@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mondrian_core.critique_parsing import dimension_from_label
+from mondrian_core.answer_entries import dimension_from_label, entries_of_answer
 from mondrian_core.critique_regions import regions_from_value
 from mondrian_core.data.linking.link_manifest import AdvicePart
 from mondrian_core.rubric import Critique
@@ -17,7 +17,7 @@ Advice = dict[str, Any]  # fields of `LinkedRecord`, those of `AdvicePart`
 
 def advice_of_answer(answer: Mapping[str, Any]) -> Advice:
     """What an answer object says, with `dimensional_analysis` or in the older form with a list `dimensions`."""
-    entries = _entries(answer)
+    entries = _entries_by_dimension(answer)
     recommendations = {name: _text(entry.get("recommendation")) for name, entry in entries.items()}
     regions = {name: regions_from_value(entry.get("regions")) for name, entry in entries.items()}
     found: Advice = {
@@ -67,17 +67,10 @@ def advice_counts(advice: Advice) -> dict[str, int]:
     return {part: count for part, count in counts.items() if count}
 
 
-def _entries(answer: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    nested, listed = answer.get("dimensional_analysis"), answer.get("dimensions")
-    if isinstance(nested, Mapping):
-        pairs = list(nested.items())
-    else:
-        entries = listed if isinstance(listed, list) else []
-        pairs = [(str(entry.get("name", "")), entry) for entry in entries if isinstance(entry, Mapping)]
+def _entries_by_dimension(answer: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {}
-    for label, entry in pairs:
-        name = dimension_from_label(label)
-        if name and isinstance(entry, Mapping):
+    for label, entry in (entries_of_answer(answer) or {}).items():
+        if name := dimension_from_label(label):
             found.setdefault(name, entry)
     return found
 

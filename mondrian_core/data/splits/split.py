@@ -16,8 +16,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from mondrian_core.errors import BadInput
-from mondrian_core.images import NEAR_DUPLICATE_BITS
 from mondrian_core.near_duplicates import PhotographFingerprint, near_duplicate_pairs
+from mondrian_core.perceptual_hash import NEAR_DUPLICATE_BITS
 from mondrian_core.recipes import DataRecipe
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"

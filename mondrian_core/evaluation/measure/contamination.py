@@ -86,7 +86,7 @@ def contaminated_photographs(
     findings: list[dict[str, str]] = []
     for name, _, critique in tested:
         kind = known.get(name)
-        if kind is None and critique and prompt & word_ngrams(comments_text(critique)):
+        if kind is None and critique and prompt & _text_ngrams(critique):
             kind = "in_prompt"
         elif kind is None and name in retrievable:
             kind = "in_index"
@@ -111,15 +111,22 @@ def comments_text(answer: str) -> str:
 
 
 def verbatim_overlap_share(answers: Sequence[str], critiques: Sequence[str]) -> float | None:
-    """Share (0-1) of answers that repeat `NGRAM_WORDS` words in a row of one comment of `critiques`.
+    """Share (0-1) of answers that repeat `NGRAM_WORDS` words in a row of one text of `critiques`.
+
+    Texts are comments, recommendations and whatever else advice says.
 
     None without answers or without critiques.
     """
     if not answers or not critiques:
         return None
-    known = frozenset().union(*(_comment_ngrams(critique) for critique in critiques))
-    return sum(bool(known & _comment_ngrams(answer)) for answer in answers) / len(answers)
+    known = frozenset().union(*(_text_ngrams(critique) for critique in critiques))
+    return sum(bool(known & _text_ngrams(answer)) for answer in answers) / len(answers)
 
 
-def _comment_ngrams(answer: str) -> frozenset[str]:
-    return frozenset().union(*(word_ngrams(line) for line in comments_text(answer).splitlines()))
+def _text_ngrams(answer: str) -> frozenset[str]:
+    """The n-grams of each text of an answer; of the whole answer when it can't be parsed."""
+    try:
+        texts = parse_critique_lenient(answer).critique.texts
+    except CritiqueParseError:
+        texts = tuple(answer.splitlines())
+    return frozenset().union(*map(word_ngrams, texts))

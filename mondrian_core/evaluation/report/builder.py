@@ -63,7 +63,7 @@ def build_evaluation_report(
     results = evaluate_gates(measured, recipe.gates, gates)
     about = {
         **samples.identity,
-        **{key: samples.facts.get(key) for key in ("advisor", "split", "compared_with")},
+        **{key: samples.facts.get(key) for key in ("advisor", "answer_form", "split", "compared_with")},
         "recipe": recipe.digest,
     }
     forms = _score_forms(samples, recipe)

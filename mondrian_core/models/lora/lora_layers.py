@@ -157,7 +157,6 @@ def save_attached_adapter(base: BaseVLM, folder: Path, weights: dict[str, mx.arr
 
 
 def record_answer_form(folder: Path, form: AnswerForm) -> None:
-    """Write the form into an adapter's configuration, where it isn't the first one; other programs ignore the key."""
-    if form != AnswerForm.COMMENTS:
-        values = {**lora_files.read_adapter_config(folder), lora_files.ANSWER_FORM_KEY: form.value}
-        write_json(folder / lora_adapter.ADAPTER_CONFIG_FILE, values)
+    """Write the form into an adapter's configuration, where it isn't the first one."""
+    if setting := lora_files.answer_form_setting(form):
+        write_json(folder / lora_adapter.ADAPTER_CONFIG_FILE, {**lora_files.read_adapter_config(folder), **setting})

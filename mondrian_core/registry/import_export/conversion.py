@@ -23,6 +23,8 @@ ORIGINAL_CONFIG = "original_config.json"
 def convert_to_mlx_vlm(folder: Path, out: Path, meant: ScaleConvention | None = None) -> dict[str, Any]:
     """Convert an adapter of PEFT's or the older layout to mlx-vlm's; gives a record of the conversion.
 
+    The form that it was taught to answer in stays in its configuration.
+
     Args:
         folder: the adapter.
         out: folder for the converted adapter.
@@ -52,8 +54,9 @@ def convert_to_mlx_vlm(folder: Path, out: Path, meant: ScaleConvention | None = 
     out.mkdir(parents=True, exist_ok=True)
     save_file(arrays, out / ADAPTER_WEIGHTS_FILE, metadata={"format": "mlx"})
     kind = lora_files.DORA if described.dora else lora_files.LORA
+    form = lora_files.answer_form_setting(lora_files.adapter_answer_form(folder))
     (out / ADAPTER_CONFIG_FILE).write_text(
-        json.dumps({"fine_tune_type": kind, "num_layers": -1, "lora_parameters": values})
+        json.dumps({"fine_tune_type": kind, "num_layers": -1, "lora_parameters": values, **form})
     )
     (out / ORIGINAL_CONFIG).write_text(json.dumps(described.configuration, indent=2))
     scales = sorted({round(pair.scale, 9) for pair in pairs.values()})

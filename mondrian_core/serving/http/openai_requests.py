@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mondrian_core.answer_schema import schema_problem
-from mondrian_core.rubric import MAX_ANSWER_TOKENS, critique_json_schema
+from mondrian_core.rubric import MAX_ANSWER_TOKENS, AnswerForm, form_of_schema
 from mondrian_core.serving.critique.answer_options import AnswerOptions
 from mondrian_core.serving.http.problem_details import InvalidParameter
 
@@ -120,14 +120,15 @@ class ChatRequest:
         model: as the request names it.
         photograph: the image file's bytes.
         options: of the answer; without the version, which follows from the model.
-        bare: the answer has exactly the keys of the critique's schema.
+        form: the form of a critique whose schema the answer follows, with exactly its keys; None: as the service stores
+            the critique.
         ignored: parts of the request that had no effect.
     """
 
     model: str
     photograph: bytes
     options: AnswerOptions
-    bare: bool = False
+    form: AnswerForm | None = None
     stream: bool = False
     include_usage: bool = False
     ignored: tuple[str, ...] = ()
@@ -149,7 +150,9 @@ def parse_chat_request(body: bytes) -> ChatRequest:
     _refuse_unsupported(value)
     parsed = _validated(value)
     photograph, words, more_ignored = _read_messages(parsed.messages)
-    schema = _own_schema(parsed.response_format)
+    schema = _asked_schema(parsed.response_format)
+    form = None if schema is None else form_of_schema(schema)
+    schema = None if form else schema
     ignored += more_ignored if schema is not None else [*more_ignored, *(place for place, _ in words)]
     limit = parsed.max_completion_tokens or parsed.max_tokens
     options = AnswerOptions(
@@ -168,7 +171,7 @@ def parse_chat_request(body: bytes) -> ChatRequest:
         model=parsed.model,
         photograph=photograph,
         options=options,
-        bare=parsed.response_format is not None and parsed.response_format.type == "json_schema",
+        form=form,
         stream=bool(parsed.stream),
         include_usage=bool(streaming and streaming.include_usage),
         ignored=tuple(ignored),
@@ -274,8 +277,8 @@ def _bytes_of_data_url(url: str, place: str) -> bytes:
     return data
 
 
-def _own_schema(asked: _ResponseFormat | None) -> dict[str, Any] | None:
-    """The caller's schema; None when a critique is asked for.
+def _asked_schema(asked: _ResponseFormat | None) -> dict[str, Any] | None:
+    """The schema that the answer follows: a critique's, or one of the caller's own; None without one.
 
     Raises:
         InvalidParameter: the schema is missing, or no answer can be made to follow it.
@@ -287,9 +290,7 @@ def _own_schema(asked: _ResponseFormat | None) -> dict[str, Any] | None:
             "`response_format` has no `json_schema`.", "Send its name and schema.", param="response_format"
         )
     schema = asked.json_schema.schema_
-    if schema == critique_json_schema():
-        return None
-    problem = schema_problem(schema)
+    problem = None if form_of_schema(schema) else schema_problem(schema)
     if problem is not None:
         raise InvalidParameter(
             f"Invalid schema for response_format '{asked.json_schema.name[:64]}': {problem}.",

@@ -12,19 +12,20 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Header, Path, Request
+from fastapi import FastAPI, Path, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from mondrian_core.critique_parsing import parse_critique_lenient
 from mondrian_core.registry.version import VERSION_NAME, AdapterVersion
 from mondrian_core.rollout import FAULT_KEY
-from mondrian_core.rubric import critique_json_schema, dump_canonical_json
+from mondrian_core.rubric import canonical_answer, dump_canonical_json
 from mondrian_core.serving.http import uploads
 from mondrian_core.serving.http.openai_errors import openai_error
 from mondrian_core.serving.http.openai_requests import ChatRequest, parse_chat_request
 from mondrian_core.serving.http.problem_details import InvalidParameter
-from mondrian_core.serving.http.responses import job_fallbacks, job_url
+from mondrian_core.serving.http.responses import IdempotencyKey, job_fallbacks, job_url
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.jobs.job_events import FINAL_STATUSES, JobEvent
 from mondrian_core.serving.jobs.job_runner import CUT_OFF_KEY
@@ -59,9 +60,7 @@ def add_openai_routes(app: FastAPI, service: Service) -> None:
         openapi_extra={"requestBody": _CHAT_BODY},
         responses=_ERRORS,
     )
-    async def chat_completions(
-        request: Request, idempotency_key: Annotated[str | None, Header(max_length=200)] = None
-    ) -> Response:
+    async def chat_completions(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
         """Critique the photograph in the messages. The text is one choice, whole or as server-sent events."""
         async with service.decode_queue.slot():
             body = await request.body()
@@ -215,16 +214,11 @@ def _content(asked: ChatRequest, job: Job) -> tuple[str, str]:
         return str(job.details[CUT_OFF_KEY]), "length"
     if asked.options.schema is not None:
         return str(json.loads(job.llm_outputs or "{}")["replies"][-1]), "stop"
-    answer = job.answer or {}
-    return dump_canonical_json(_only_known(answer, critique_json_schema()) if asked.bare else answer), "stop"
-
-
-def _only_known(value: Any, schema: dict[str, Any]) -> Any:
-    """The value without keys that the schema doesn't have: rag and corrections may add some."""
-    if not isinstance(value, dict):
-        return value
-    properties = schema.get("properties", {})
-    return {name: _only_known(each, properties[name]) for name, each in value.items() if name in properties}
+    answer = dump_canonical_json(job.answer or {})
+    # rag and corrections may add keys that the schema doesn't have
+    if asked.form is not None:
+        answer = canonical_answer(parse_critique_lenient(answer).critique, asked.form)
+    return answer, "stop"
 
 
 def _head(service: Service, asked: ChatRequest, job: Job, kind: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +15,7 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
 from mondrian_core.critique_parsing import parse_critique_strict
-from mondrian_core.rubric import critique_json_schema
+from mondrian_core.rubric import DIMENSIONS, AnswerForm, canonical_answer, critique_json_schema, make_critique
 from mondrian_core.serving.critique.routing import RoutingPolicy
 from mondrian_core.serving.engine.supervisor import ModelProcess, model_command
 from mondrian_core.serving.http.app import create_app
@@ -171,6 +172,24 @@ def test_the_schema_of_a_critique_gives_exactly_its_keys(client: OpenAI, asked: 
     answer = json.loads(found.choices[0].message.content or "")
     assert list(answer) == ["dimensional_analysis", "overall_grade"]
     assert all(list(entry) == ["score", "comment"] for entry in answer["dimensional_analysis"].values())
+
+
+def test_the_schema_of_advice_asks_for_a_critique_too(
+    client: OpenAI, photograph: Photograph, control: Callable[..., None], tmp_path: Path
+) -> None:
+    schema = critique_json_schema(AnswerForm.ADVICE)
+    form: Any = {"type": "json_schema", "json_schema": {"name": "critique", "schema": schema}}
+    client.chat.completions.create(model="ansel", messages=messages(data_url(photograph())))  # past the smoke test
+    plain = make_critique(dict.fromkeys(DIMENSIONS, 7), dict.fromkeys(DIMENSIONS, "Calm."))
+    wait = replace(plain.assessments["lighting"], recommendation="Wait.", regions=((0.1, 0.2, 0.4, 0.8),))
+    advice = replace(plain, assessments={**plain.assessments, "lighting": wait}, strengths=("Light.",))
+    text = canonical_answer(advice, AnswerForm.ADVICE)
+    control(texts=[text], record_question=str(tmp_path / "asked.json"))
+    found = client.chat.completions.create(
+        model="ansel", messages=messages(data_url(photograph())), response_format=form
+    )
+    assert found.choices[0].message.content == text, "regions in thousandths, as the schema has them"
+    assert json.loads((tmp_path / "asked.json").read_text())["schema"] is None, "asked as a critique is"
 
 
 def test_an_answer_that_may_not_be_longer_is_cut(client: OpenAI, asked: Any, control: Callable[..., None]) -> None:

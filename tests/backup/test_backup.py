@@ -1,8 +1,7 @@
-"""Backup and restore: complete, verified, nothing half-written, nothing overwritten."""
+"""Backup and restore: complete, verified, nothing overwritten."""
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -10,30 +9,24 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from mondrian_core.backup import (
     DamagedBackup,
-    NoRoomForBackup,
     create_backup,
     creation,
     list_snapshots,
     restore_backup,
-    snapshots,
     verify_backup,
 )
 from mondrian_core.cli import main
-from mondrian_core.errors import BadInput, DiskFull, NoDatabase, NoWorkspace
-from mondrian_core.prompts import AdvisorPrompt
+from mondrian_core.errors import BadInput, NoDatabase, NoWorkspace
 from mondrian_core.registry import Registry
-from mondrian_core.rubric import DIMENSIONS
-from mondrian_core.store import DimensionalProfile, Job, Store
+from tests.backup.conftest import Machine, objects
 
 WRITER = """
 import sys, time
@@ -48,86 +41,6 @@ with Store(root / "mondrian.db") as store:
         (root / "source" / f".{name}").rename(root / "source" / name)
         store.add_job("ansel", name)
 """
-
-
-class Machine:
-    """A workspace and a registry of one user."""
-
-    def __init__(self, home: Path) -> None:
-        self.workspace, self.adapters = home / "workspace", home / "adapters"
-
-    def files(self) -> dict[str, tuple[bytes, int]]:
-        """Content and mode of everything that must come back, by path."""
-        found = {}
-        for root in (self.workspace, self.adapters):
-            for path in sorted(root.rglob("*")):
-                inside = path.relative_to(root.parent).as_posix()
-                if path.is_file() and not path.name.startswith(".") and "mondrian.db" not in path.name:
-                    found[inside] = (path.read_bytes(), path.stat().st_mode & 0o777)
-        return found
-
-    def rows(self) -> list[Any]:
-        with Store(self.workspace / "mondrian.db", read_only=True) as store:
-            return [store.advisors(), store.profiles(), list(store.jobs())]
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    """Two advisors, photographs (one folder a link to elsewhere), an analysis, a registry with a champion."""
-    from safetensors.numpy import save_file
-
-    made = Machine(tmp_path / "mac")
-    (made.workspace / "source" / "2023").mkdir(parents=True)
-    (made.workspace / "analysis_md").mkdir()
-    (made.workspace / "source" / "2023" / "Schön # 1.jpg").write_bytes(os.urandom(4000))
-    (made.workspace / "source" / "one.jpg").write_bytes(b"the same bytes" * 300)
-    (made.workspace / "source" / "copy of one.jpg").write_bytes(b"the same bytes" * 300)
-    (made.workspace / "source" / "empty.jpg").write_bytes(b"")
-    elsewhere = tmp_path / "other disk"
-    elsewhere.mkdir()
-    (elsewhere / "far.jpg").write_bytes(os.urandom(3000))
-    (made.workspace / "source" / "linked").symlink_to(elsewhere)
-    (elsewhere / "back").symlink_to(made.workspace / "source")
-    (made.workspace / "analysis_md" / "a.md").write_text("```json\n{}\n```")
-    (made.workspace / "source" / "one.jpg").chmod(0o600)
-    (made.workspace / "my-recipe.toml").write_text("[train]\nepochs = 3\n")
-    with Store.create(made.workspace / "mondrian.db") as store:
-        store.add_advisor(AdvisorPrompt("ansel", "Ansel Adams", "Landscapes."))
-        comments = dict.fromkeys(DIMENSIONS, "Calm light over the valley.")
-        store.add_profiles(
-            [
-                DimensionalProfile(
-                    id="p1",
-                    advisor="ansel",
-                    image_path="source/one.jpg",
-                    scores=dict.fromkeys(DIMENSIONS, 7.0),
-                    comments=comments,
-                    overall_grade="7.0",
-                )
-            ]
-        )
-        store.import_jobs(
-            [Job(id="j1", filename="one.jpg", advisor="ansel", status="completed", analysis_markdown="a.md")]
-        )
-    registry = Registry(made.adapters)
-    weights = tmp_path / "made"
-    weights.mkdir()
-    for number in (1, 2):
-        pair = {name: np.full((2, 2), number, np.float32) for name in ("layer.lora_a", "layer.lora_b")}
-        save_file(pair, weights / "adapters.safetensors")
-        (weights / "adapter_config.json").write_text("{}")
-        registry.register("ansel", weights, {"base": {"name": "mini", "fingerprint": "fake"}})
-    registry.promote("ansel", "v0002", expected=None, actor="person:test", reason="a test", forced=True)
-    return made
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "disk" / "backup"
-
-
-def objects(folder: Path) -> set[str]:
-    return {path.name for path in (folder / "objects").rglob("*") if path.is_file()}
 
 
 def test_restore_on_empty_machine_is_complete(machine: Machine, folder: Path, tmp_path: Path) -> None:
@@ -265,120 +178,6 @@ def test_a_file_that_is_removed_meanwhile_is_no_failure(
     made = create_backup(machine.workspace, machine.adapters, folder)
     assert made.snapshot.left_out == ()
     assert "workspace/source/passing.jpg" not in {entry.path for entry in made.snapshot.entries}
-
-
-class _Full:
-    """A file on a disk with room for so many bytes more."""
-
-    def __init__(self, stream: Any, room: list[int]) -> None:
-        self.stream, self.room = stream, room
-
-    def write(self, data: bytes) -> int:
-        self.room[0] -= len(data)
-        if self.room[0] < 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return int(self.stream.write(data))
-
-    def __enter__(self) -> _Full:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stream.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-
-def fill_after(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-    left, real = [room], snapshots.open_private
-    monkeypatch.setattr(snapshots, "open_private", lambda path: _Full(real(path), left))
-
-
-@pytest.mark.parametrize("room", [0, 60_000, 90_000])
-def test_disk_full_leaves_no_partial_backup(
-    machine: Machine, folder: Path, monkeypatch: pytest.MonkeyPatch, room: int
-) -> None:
-    first = create_backup(machine.workspace, machine.adapters, folder)
-    before = sorted(path for path in folder.rglob("*"))
-    for number in range(20):
-        (machine.workspace / "source" / f"many_{number}.jpg").write_bytes(os.urandom(5000))
-    with monkeypatch.context() as patch:
-        fill_after(patch, room)
-        with pytest.raises(DiskFull):
-            create_backup(machine.workspace, machine.adapters, folder)
-    assert sorted(path for path in folder.rglob("*") if path.is_file()) == [path for path in before if path.is_file()]
-    assert verify_backup(folder).name == first.snapshot.name
-    assert create_backup(machine.workspace, machine.adapters, folder).new_files == 20
-
-
-def test_insufficient_space_is_reported_before_copying(
-    machine: Machine, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usage = shutil.disk_usage(machine.workspace)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
-    with pytest.raises(NoRoomForBackup, match="free"):
-        create_backup(machine.workspace, machine.adapters, folder)
-    assert objects(folder) == set()
-
-
-def test_disk_full_during_restore_changes_nothing(
-    machine: Machine, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    create_backup(machine.workspace, machine.adapters, folder)
-    fill_after(monkeypatch, 20_000)
-    with pytest.raises(DiskFull):
-        restore_backup(folder, tmp_path / "new" / "workspace", tmp_path / "new" / "adapters")
-    assert [path for path in (tmp_path / "new").rglob("*") if path.is_file()] == []
-
-
-def damage_content(folder: Path) -> None:
-    victim = max((folder / "objects").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
-    data = bytearray(victim.read_bytes())
-    data[len(data) // 2] ^= 1
-    victim.write_bytes(bytes(data))
-
-
-def remove_content(folder: Path) -> None:
-    max((folder / "objects").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0).unlink()
-
-
-def change_list(folder: Path) -> None:
-    (path,) = (folder / "snapshots").glob("*.json")
-    path.write_text(path.read_text().replace("source/one.jpg", "source/two.jpg"))
-
-
-def cut_list(folder: Path) -> None:
-    (path,) = (folder / "snapshots").glob("*.json")
-    path.write_text(path.read_text()[:-100])
-
-
-@pytest.mark.parametrize("damage", [damage_content, remove_content, change_list, cut_list])
-def test_a_damaged_backup_restores_nothing(
-    machine: Machine, folder: Path, tmp_path: Path, damage: Callable[[Path], None]
-) -> None:
-    create_backup(machine.workspace, machine.adapters, folder)
-    damage(folder)
-    with pytest.raises(DamagedBackup):
-        verify_backup(folder)
-    with pytest.raises(DamagedBackup):
-        restore_backup(folder, tmp_path / "new" / "workspace", tmp_path / "new" / "adapters")
-    assert not (tmp_path / "new" / "workspace").exists()
-    before = machine.files()
-    with pytest.raises(DamagedBackup):
-        restore_backup(folder, machine.workspace, machine.adapters, force=True)
-    assert machine.files() == before
-
-
-@pytest.mark.parametrize("path", ["workspace/../../evil", "/etc/evil", "evil", "workspace/a\\..\\b", "adapters/../x"])
-def test_snapshot_with_path_traversal_is_rejected(machine: Machine, folder: Path, tmp_path: Path, path: str) -> None:
-    create_backup(machine.workspace, machine.adapters, folder)
-    (file,) = (folder / "snapshots").glob("*.json")
-    values = json.loads(file.read_text())
-    values["entries"][-1]["path"] = path
-    values["entries_sha256"] = snapshots._digest(values["entries"])
-    file.write_text(json.dumps(values))
-    with pytest.raises(DamagedBackup, match="points outside"):
-        restore_backup(folder, tmp_path / "new" / "workspace", tmp_path / "new" / "adapters")
 
 
 def test_a_damaged_database_is_not_backed_up_over_a_sound_one(machine: Machine, folder: Path) -> None:
