@@ -40,11 +40,11 @@ NEW_CRITIQUES = 40  # per further run; with fewer, the gate "champion" is nearly
 class DemoOptions(PrefectServerOptions):
     """Options of `mondrian demo`."""
 
-    recipe: Annotated[Path, Parameter(help="settings of every stage: a TOML file, or the name of a bundled recipe")] = (
-        Path(DEMO_RECIPE)
-    )
+    recipe: Annotated[
+        Path, Parameter(show_default=True, help="settings of every stage: a TOML file, or the name of a bundled recipe")
+    ] = Path(DEMO_RECIPE)
     photographs: Annotated[
-        WholeNumber, Parameter(help="number of photographs with critiques in a new sample workspace")
+        WholeNumber, Parameter(show_default=True, help="number of photographs with critiques in a new sample workspace")
     ] = 80
 
 

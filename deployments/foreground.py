@@ -36,12 +36,14 @@ FORGOTTEN = "forgotten"
 class ForegroundOptions(CommandOptions):
     """Options of `mondrian foreground`."""
 
-    port: Annotated[WholeNumber | None, Parameter(help="port of the Prefect server")] = None
-    service_port: Annotated[WholeNumber, Parameter(help="port of the service")] = 5100
-    model_mode: Annotated[Literal["base", "fine_tuned", "ab_test"], Parameter(help="which model answers")] = (
-        "fine_tuned"
+    port: Annotated[WholeNumber | None, Parameter(help="port of the Prefect server (default: 4200, or a free one)")] = (
+        None
     )
-    once: Annotated[bool, Parameter(help="start the part and return")] = False
+    service_port: Annotated[WholeNumber, Parameter(show_default=True, help="port of the service")] = 5100
+    model_mode: Annotated[
+        Literal["base", "fine_tuned", "ab_test"], Parameter(show_default=True, help="which model answers")
+    ] = "fine_tuned"
+    once: Annotated[bool, Parameter(help="start the part, leave it running, and return")] = False
 
 
 def foreground_command(

@@ -97,7 +97,10 @@ def _shown_text(plan: UnitPlan, text: str) -> str:
 
 
 def uninstall_service_command(*, options: CommandOptions = NO_OPTIONS) -> int:
-    """Stop and remove what `mondrian install-service` wrote; the workspace and its logs stay."""
+    """Stop and remove what `mondrian install-service` wrote; the workspace and its logs stay.
+
+    Exit status 1 when no services are installed for the workspace.
+    """
     settings = settings_from_options(options)
     supervisor = service_units.supervisor_of_machine(settings)
     installed = service_units.find_installed_units(supervisor, settings)

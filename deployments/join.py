@@ -44,9 +44,7 @@ class JoinOptions(CommandOptions):
 
     role: Annotated[
         tuple[Role, ...],
-        Parameter(
-            show_default=True, help="work that this machine takes; may be repeated: accelerator, serving, control, data"
-        ),
+        Parameter(help="work that this machine takes; may be repeated (default: accelerator)"),
     ] = ("accelerator",)
     name: Annotated[str | None, Parameter(help="name of this machine (MONDRIAN_MACHINE; default: the host's)")] = None
     auth_file: Annotated[
@@ -95,7 +93,7 @@ class LeaveOptions(CommandOptions):
 
 
 def leave_command(*, options: LeaveOptions = LeaveOptions()) -> int:
-    """Stop the workers of this machine and remove it from the shared server."""
+    """Stop the workers of this machine and remove it from the shared server; exit status 1 when it joined none."""
     settings = settings_from_options(options)
     set_prefect_home(settings)
     from tasks.service import stop_service  # imports Prefect, so only after set_prefect_home

@@ -40,7 +40,7 @@ class PrefectServerOptions(CommandOptions):
 class UpOptions(PrefectServerOptions):
     """Options of `mondrian up`."""
 
-    service_port: Annotated[WholeNumber, Parameter(help="port of the service")] = SERVICE_PORT
+    service_port: Annotated[WholeNumber, Parameter(show_default=True, help="port of the service")] = SERVICE_PORT
     no_service: Annotated[bool, Parameter(help="start Prefect only; load no base model")] = False
 
 

@@ -59,7 +59,7 @@ class ObjectStore:
             # no listings cache: threads share a file system, and an outdated listing would hide new objects
             self._fs, self._root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         except (ImportError, ValueError) as error:
-            extra = " Install the extra `s3` (docs/reference/registry.md)." if self.conditional else ""
+            extra = " Install the extra `s3` (docs/how-to/object-store.md)." if self.conditional else ""
             raise BadInput(
                 f"{url} can't be opened as a registry: {error}.{extra}", "Name a folder, or an s3:// URL."
             ) from None

@@ -25,11 +25,11 @@ COMMANDS: CommandTable = {
         "import": ("import_command:import_command", "import photographs from folders, or critiques from files"),
         "download": ("download:download_command", "download the base model, or complete an interrupted download"),
         "doctor": ("workspace:doctor_command", "check the installation and suggest fixes"),
-        "selftest": ("selftest:selftest_command", "check what MLX computes on this machine, and how fast"),
+        "selftest": ("selftest:selftest_command", "check that MLX computes correctly on this machine, and how fast"),
         "backup": ("backup:backup_command", "back up database, photographs and registry to a folder, verified"),
         "restore": ("backup:restore_command", "restore a backup; overwrites nothing unless --force is given"),
-        "prune": ("prune:prune_command", "delete what can be made again and is no longer needed"),
-        "export": ("export:export_command", "export critiques as CSV, JSON, or for Label Studio and Argilla"),
+        "prune": ("prune:prune_command", "delete weights, datasets and caches that are old and can be made again"),
+        "export": ("export:export_command", "export critiques as CSV or JSON, or for Label Studio or Argilla"),
         "prefect": (
             "workspace:prefect_command",
             "run Prefect's own commands against this workspace's server; put --workspace before Prefect's words",
@@ -49,7 +49,7 @@ COMMANDS: CommandTable = {
         "retrain": ("retrain:retrain_command", "run all stages in this process, from link to promote"),
     },
     "Photographs without critiques": {
-        "write": ("write:write_command", "write critiques in the terminal; the page /write is the other way"),
+        "write": ("write:write_command", "write critiques in the terminal; in a browser: the page /write"),
         "index": ("index:index_command", "build the retrieval index of an advisor's portfolio"),
         "synthesize": ("synthesize:synthesize_command", "draft critiques with the base model, for review"),
         "review": ("review:review_command", "accept, correct or discard drafted critiques"),
@@ -60,7 +60,7 @@ COMMANDS: CommandTable = {
         "watch": ("watch:watch_command", "critique photographs as they appear in a folder"),
         "mcp": ("mcp:mcp_command", "offer critiques to other programs (Model Context Protocol)"),
         "compare": ("service:compare_command", "print the A/B table of recent requests"),
-        "drift": ("drift:drift_command", "compare live answers with the champion's evaluation; 1 on an alarm"),
+        "drift": ("drift:drift_command", "compare live answers with the champion's evaluation"),
     },
 }
 ADVISOR_COMMANDS = {
@@ -92,6 +92,8 @@ ROLLOUT_COMMANDS = {
     "set": ("rollout:set_rollout_share_command", "go to a later share of the plan manually"),
 }
 
+_PARAMETERS = Parameter(negative_bool=(), negative_iterable=(), allow_repeating=True, show_default=False)
+
 
 class _SettingsFormatter(DefaultFormatter):
     """Replaces the panel of expert settings by one line, unless `expert` is true."""
@@ -118,7 +120,7 @@ def build_app(*, expert_help: bool = False, extra_commands: CommandTable = NO_CO
         name="mondrian",
         help="Fine-tune and serve a vision-language model that critiques photographs in one advisor's style.",
         version=_installed_version,
-        default_parameter=Parameter(negative_bool=(), negative_iterable=(), allow_repeating=True, show_default=False),
+        default_parameter=_PARAMETERS,
         group_commands=Group("General", sort_key=99),
         group_parameters=Group("Options", sort_key=10),
         help_format="plaintext",
@@ -139,7 +141,14 @@ def build_app(*, expert_help: bool = False, extra_commands: CommandTable = NO_CO
         ("runs", f"look at runs: {', '.join(RUN_COMMANDS)}", RUN_COMMANDS, versions),
         ("rollout", f"manage staged rollouts: {', '.join(ROLLOUT_COMMANDS)}", ROLLOUT_COMMANDS, versions),
     ):
-        group = App(name=name, help=text, group=panel, version_flags=())
+        group = App(
+            name=name,
+            help=text,
+            group=panel,
+            version_flags=(),
+            group_commands=Group("Commands"),
+            default_parameter=_PARAMETERS,
+        )
         app.command(group)
         _register(group, _inside_this_package(commands), None)
     app.register_install_completion_command(help="install completion for this shell (bash, zsh, fish)")

@@ -19,7 +19,9 @@ from mondrian_core.settings import Settings
 MAX_LEFT_OUT_SHOWN = 5
 
 
-_Folder = Annotated[Path | None, Parameter(help="the backup folder, best on another disk (MONDRIAN_BACKUP)")]
+_Folder = Annotated[
+    Path | None, Parameter(name="folder", help="the backup folder, best on another disk (MONDRIAN_BACKUP)")
+]
 
 
 @Parameter(name="*")
@@ -47,7 +49,9 @@ class BackupOptions(SnapshotOptions):
 class RestoreOptions(SnapshotOptions):
     """Options of `mondrian restore`."""
 
-    force: Annotated[bool, Parameter(help="move aside what is in its place")] = False
+    force: Annotated[bool, Parameter(help="restore although there is data already; it is moved aside, not deleted")] = (
+        False
+    )
 
 
 def backup_command(given: _Folder = None, /, *, options: BackupOptions = BackupOptions()) -> int:

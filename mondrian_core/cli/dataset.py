@@ -29,12 +29,14 @@ class DatasetOptions(AdvisorOptions, RecipeOptions):
     ] = None
     export: Annotated[
         tuple[str, Path] | None,
-        Parameter(help="also write the dataset to a new folder: parquet, chat (JSON lines) or pairs, then the folder"),
+        Parameter(
+            help="also write the dataset to a new folder: first the format (parquet, chat or pairs), then the folder"
+        ),
     ] = None
 
 
 def dataset_command(*, options: DatasetOptions) -> int:
-    """Write the dataset version of the linked critiques."""
+    """Write the dataset version of the linked critiques; exit status 1 when no critique is usable."""
     context = context_from_options(options, options.advisor)
     with show_progress(options.json) as listen:
         built = link_and_build_dataset(context, listen)

@@ -33,7 +33,7 @@ class DriftOptions(OptionalAdvisorOptions):
 
 
 def drift_command(*, options: DriftOptions = DriftOptions()) -> int:
-    """Compare live answers with the champion's evaluation; 1 when there is an alarm."""
+    """Compare live answers with the champion's evaluation; exit status 1 when there is an alarm."""
     settings = settings_from_options(options)
     root = settings.require_workspace()
     if options.accept and options.advisor is None:

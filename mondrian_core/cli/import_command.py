@@ -37,20 +37,31 @@ REPORTS_FOLDER = "imports"
 class ImportCommandOptions(OptionalAdvisorOptions):
     """Options of `mondrian import`."""
 
-    portfolio: Annotated[bool, Parameter(help="the photographs are the advisor's own work")] = False
-    reference: Annotated[bool, Parameter(help="link to the originals instead of copying them")] = False
+    advisor: Annotated[
+        str | None, Parameter(help="advisor ID (default: the only one; critiques: the one that the file names)")
+    ] = None
+    portfolio: Annotated[bool, Parameter(help="photographs: they are the advisor's own work")] = False
+    reference: Annotated[bool, Parameter(help="photographs: link to the originals instead of copying them")] = False
     rescan: Annotated[bool, Parameter(help="find photographs that were added, moved or deleted under source/")] = False
     dry_run: Annotated[bool, Parameter(help="check everything and write nothing")] = False
     processes: Annotated[
-        int | None, Parameter(converter=whole_number, help="that read photographs (default: one per core, at most 4)")
+        int | None,
+        Parameter(converter=whole_number, help="processes that read photographs (default: one per core, at most 4)"),
     ] = None
-    format: Annotated[str | None, Parameter(help="of files of critiques (default: recognized)")] = None
+    format: Annotated[str | None, Parameter(help="critiques: format of the files (default: recognized)")] = None
     replace: Annotated[bool, Parameter(help="critiques: also replace newer ones")] = False
     skip_bad: Annotated[bool, Parameter(help="critiques: save the good rows when others are refused")] = False
 
 
-def import_command(*paths: Path, options: ImportCommandOptions = ImportCommandOptions()) -> int:
-    """Import photographs (files and folders) or critiques (files); exit status 1 when a file was not usable."""
+def import_command(
+    *paths: Annotated[Path, Parameter(help="folders and files of photographs, or files of critiques")],
+    options: ImportCommandOptions = ImportCommandOptions(),
+) -> int:
+    """Import photographs (files and folders) or critiques (files).
+
+    Exit status 1 when a photograph was not usable, or when rows of critiques were left out (--skip-bad, --dry-run);
+    2 when a row of critiques was refused, and so nothing was saved.
+    """
     if not paths and not options.rescan:
         raise BadInput("Nothing to import was named.", import_photographs_step(options.advisor or "ADVISOR"))
     kinds = {_is_of_photographs(path) for path in paths}

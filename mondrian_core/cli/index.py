@@ -19,7 +19,7 @@ class IndexOptions(AdvisorOptions, NoWaitOption):
 
 
 def index_command(*, options: IndexOptions) -> int:
-    """Bring the index of an advisor's photographs up to date."""
+    """Bring the index of an advisor's photographs up to date; exit status 1 when there are none."""
     context = context_from_options(options, options.advisor)
     with show_progress(options.json) as listen:
         done = stages.index_stage(context, listen)

@@ -35,16 +35,22 @@ class RollbackOptions(AdvisorOptions):
 class PromoteOptions(RollbackOptions):
     """Options of `mondrian adapters promote`."""
 
+    reason: Annotated[str, Parameter(help="recorded in the history; needed unless every gate is PASS")] = ""
     version: Annotated[str, Parameter(help="the version to promote, such as v0003")]
     force: Annotated[bool, Parameter(help="promote even if a gate failed; needs --reason")] = False
-    rollout: Annotated[bool, Parameter(help="begin with a share of the photographs that grows")] = False
+    rollout: Annotated[
+        bool, Parameter(help="promote in stages: the version answers for a growing share of the photographs")
+    ] = False
     plan: Annotated[
         Path | None, Parameter(help="JSON file with keys of a rollout plan, see docs/explanation/rollout.md")
     ] = None
 
 
 def promote_command(*, options: PromoteOptions) -> int:
-    """Make a version the champion, at once or as a staged rollout."""
+    """Make a version the champion, at once or as a staged rollout.
+
+    Exit status 1 when a gate stands against it, when it is the champion already, or when the champion has changed.
+    """
     settings = settings_from_options(options)
     validate_advisor_id(options.advisor)
     request = ManualPromotion(
@@ -89,7 +95,10 @@ def _load_rollout_plan(settings: Settings, advisor: str, file: Path | None) -> R
 
 
 def rollback_command(*, options: RollbackOptions) -> int:
-    """Return to the previous champion; needs neither Prefect nor the service."""
+    """Return to the previous champion; needs neither Prefect nor the service.
+
+    Exit status 1 when nothing is promoted.
+    """
     validate_advisor_id(options.advisor)
     registry = Registry(settings_from_options(options).adapters_root)
     before = registry.current(options.advisor)

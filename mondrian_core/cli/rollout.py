@@ -22,14 +22,17 @@ from mondrian_core.store import Store
 
 
 def show_rollout_command(*, options: OptionalAdvisorOptions = OptionalAdvisorOptions()) -> int:  # noqa: B008  (frozen)
-    """Print the rollouts and what would be decided now; changes nothing. 1 when no rollout is active."""
+    """Print the rollouts and what would be decided now; changes nothing. Exit status 1 when no rollout is active."""
     checks = list(_evaluate_rollouts(options, only_look=True))
     _print_rollouts(options, checks)
     return 0 if checks else 1
 
 
 def advance_rollout_command(*, options: OptionalAdvisorOptions = OptionalAdvisorOptions()) -> int:  # noqa: B008  (frozen)
-    """Decide and apply the decision, for one advisor or all; 1 when no rollout is active or one was rolled back."""
+    """Decide and apply the decision, for one advisor or all.
+
+    Exit status 1 when no rollout is active or one was rolled back.
+    """
     checks = list(_evaluate_rollouts(options, only_look=False))
     _print_rollouts(options, checks)
     return 0 if checks and not any(isinstance(each.decision, RollBack) for each in checks) else 1
@@ -49,7 +52,7 @@ def set_rollout_share_command(
     *,
     options: RolloutShareOptions,
 ) -> int:
-    """Go to a later share of the plan manually."""
+    """Go to a later share of the plan manually; exit status 1 when no rollout is active."""
     registry = Registry(settings_from_options(options).adapters_root)
     now = rollouts.set_rollout_share(
         registry, options.advisor, share, actor=command_line_actor(), reason=options.reason

@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from mondrian_core.serving.batch_analyze import AnalysisResult
 
 
-_LoraPath = Annotated[str | None, Parameter(help="a folder, a version, or an advisor's folder of the registry")]
+_LoraPath = Annotated[
+    str | None,
+    Parameter(
+        help="adapter: a folder, a version such as ansel/v0003, an advisor, or a registry (default: the promoted ones)"
+    ),
+]
 
 
 @Parameter(name="*")
@@ -38,7 +43,7 @@ class ServeCommandOptions(CommandOptions):
     port: Annotated[WholeNumber, Parameter(show_default=True, help="port to listen on")] = 5100
     model_mode: Annotated[
         Literal["base", "fine_tuned", "ab_test"] | None,
-        Parameter(help="default: fine_tuned when ANALYSIS_MODE is lora, otherwise base"),
+        Parameter(help="which model answers (default: fine_tuned when ANALYSIS_MODE is lora, otherwise base)"),
     ] = None
     use_fine_tuned: Annotated[bool, Parameter(help="legacy name of --model-mode fine_tuned")] = False
     lora_path: _LoraPath = None
@@ -56,7 +61,8 @@ class AnalyzeOptions(AdvisorOptions, XmpOptions):
 
     advisor: Annotated[str, Parameter(help="advisor ID; several separated by commas, or all, critique side by side")]
     mode: Annotated[
-        Literal["baseline", "rag", "lora", "all"] | None, Parameter(help="strategy; all: compare the three")
+        Literal["baseline", "rag", "lora", "all"] | None,
+        Parameter(help="strategy (default: ANALYSIS_MODE, or lora); all: compare the three"),
     ] = None
     use_fine_tuned: Annotated[bool, Parameter(help="legacy name of --mode lora")] = False
     lora_path: _LoraPath = None
@@ -78,7 +84,10 @@ class CompareOptions(CommandOptions):
 
 
 def serve_command(*, options: ServeCommandOptions = ServeCommandOptions()) -> int:
-    """Answer requests until interrupted."""
+    """Answer requests until interrupted.
+
+    Exit status 1 when --model-mode fine_tuned has no usable adapter and --fallback base is not given.
+    """
     from mondrian_core.serving.server import ServerOptions, run_server
 
     model_mode = options.model_mode or ("fine_tuned" if options.use_fine_tuned else None)
@@ -102,7 +111,10 @@ def analyze_command(
     *,
     options: AnalyzeOptions,
 ) -> int:
-    """Critique photographs in this process; each becomes a row of the jobs table."""
+    """Critique photographs in this process; each becomes a row of the jobs table.
+
+    Exit status 2 when a file or a sidecar was not usable, 3 when a critique failed.
+    """
     from mondrian_core.serving.batch_analyze import BatchRequest, analyze_photographs, printable_path
     from mondrian_core.serving.pdf_print import find_browser
 
@@ -203,7 +215,7 @@ AB_TABLE_ROWS = {
 
 
 def compare_command(*, options: CompareOptions = CompareOptions()) -> int:
-    """Print the A/B table of the last days."""
+    """Print the A/B table of the last days; exit status 1 when no request took part."""
     from mondrian_core.serving.jobs.ab_comparison import compare_arms
     from mondrian_core.store import Store
 

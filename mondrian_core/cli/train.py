@@ -27,13 +27,16 @@ class TrainOptions(AdvisorOptions, RecipeOptions, FoldsOption, NoWaitOption):
     dataset: Annotated[
         Path | None, Parameter(help="folder of a dataset version (default: build one from the database)")
     ] = None
-    out: Annotated[Path | None, Parameter(help="run folder (default: runs/<time>-<advisor> of the workspace)")] = None
+    out: Annotated[Path | None, Parameter(help="run folder (default: runs/TIME-ADVISOR in the workspace)")] = None
     resume: Annotated[bool, Parameter(help="resume the run in --out")] = False
     dry_run: Annotated[bool, Parameter(help="print the training plan without training")] = False
 
 
 def train_command(*, options: TrainOptions) -> int:
-    """Train an adapter; it becomes a version only after its evaluation."""
+    """Train an adapter; it becomes a version only after its evaluation.
+
+    Exit status 1 when no critique is usable, or with --dry-run when the training doesn't fit into memory.
+    """
     context = _training_context(options)
     with show_progress(options.json) as listen:
         if not context.dataset and not (options.resume and (context.run_folder / "dataset.json").exists()):
@@ -83,7 +86,7 @@ def _preference_tuning_line(tuned: Mapping[str, Any]) -> str:
 
 def _training_context(options: TrainOptions) -> StageContext:
     if options.resume and not options.out:
-        raise BadInput("--resume needs the run to resume.", "Give its folder with --out, such as runs/<run>.")
+        raise BadInput("--resume needs the run to resume.", "Give its folder with --out, such as runs/RUN.")
     context = context_from_options(options, options.advisor)
     if not options.out:
         return context

@@ -31,7 +31,9 @@ class WatchOptions(CommandOptions, XmpOptions):
     """Options of `mondrian watch`."""
 
     advisor: Annotated[str | None, Parameter(help="advisor ID; default: the workspace's only advisor")] = None
-    mode: Annotated[Literal["baseline", "rag", "lora"] | None, Parameter(help="strategy")] = None
+    mode: Annotated[
+        Literal["baseline", "rag", "lora"] | None, Parameter(help="strategy (default: ANALYSIS_MODE, or lora)")
+    ] = None
     existing: Annotated[
         bool, Parameter(help="also critique what is there already, except what this advisor critiqued before")
     ] = False

@@ -17,13 +17,40 @@ ADAPTER_ROLLED_BACK = "adapter.rolled_back"
 SERVICE_DEGRADED = "service.degraded"
 DATA_GROWN = "data.grown"
 DRIFT_DETECTED = "drift.detected"
-EVENT_NAMES = (ADAPTER_PROMOTED, ADAPTER_REJECTED, ADAPTER_ROLLED_BACK, SERVICE_DEGRADED, DATA_GROWN, DRIFT_DETECTED)
 
 EVENT_PREFIX = "mondrian."  # of the names in Prefect
 RESOURCE_PREFIX = "mondrian.advisor."
 MAX_TEXT = 4000  # characters of a title or reason; Prefect drops events above 1.5 MB
 # Namespace of the event IDs. Another value would make every event that was sent before a new one.
 ID_NAMESPACE = uuid.UUID("5f0c0f2e-7a0e-5a39-9a55-0b0d4b1f6c11")
+
+
+@dataclass(frozen=True)
+class EventMeaning:
+    """When an event is sent; `cause` is its label `mondrian.cause`, "" for an event without one."""
+
+    name: str
+    when: str
+    cause: str = ""
+
+
+EVENT_MEANINGS = (  # the table in docs/reference/events.md
+    EventMeaning(
+        ADAPTER_PROMOTED, "a version became champion, by a retraining, a person, or at the start of a rollout"
+    ),
+    EventMeaning(ADAPTER_REJECTED, "a version failed a gate, or a person rejected it"),
+    EventMeaning(ADAPTER_ROLLED_BACK, "the champion before came back, or a damaged champion was put in quarantine"),
+    EventMeaning(SERVICE_DEGRADED, "too many answers of the champion fail", "adapter"),
+    EventMeaning(
+        SERVICE_DEGRADED, "5 of the last 10 requests of a day failed by disk, database or base model", "service"
+    ),
+    EventMeaning(
+        DATA_GROWN,
+        "10 more critiques than in the champion's dataset; again at 20, 30, ... (`MONDRIAN_GROWTH_STEP`)",
+    ),
+    EventMeaning(DRIFT_DETECTED, "live scores or photographs left the band of the evaluation"),
+)
+EVENT_NAMES = tuple(dict.fromkeys(meaning.name for meaning in EVENT_MEANINGS))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
-"""The file map in README.md, the lists of decisions and experiments, what was measured where, and reference/metal.md.
+"""The file map in README.md, the lists of decisions and experiments, and the pages that are generated as a whole.
 
-They are made from docstrings, titles and first lines of pages, comments next to figures, and the table of Metal's
-branches.
+They are made from docstrings, titles and first lines of pages, comments next to figures, and values and types of the code.
 `python -m tests.architecture.generated_docs` rewrites them. A test compares them with the tree.
 """
 
@@ -11,10 +10,12 @@ import ast
 import re
 import sys
 from collections.abc import Iterable
+from functools import reduce
 from pathlib import Path
 
 from tests.architecture.measured_where import MEASURED_WHERE, measured_table
 from tests.architecture.metal_branches import METAL_BRANCHES, PAGE, metal_page
+from tests.architecture.reference import reference_pages, reference_tables
 from tests.git_files import ROOT, tracked_files
 
 # Top-level entries without a docstring. Everything else is described by the docstring of its package or module.
@@ -117,14 +118,18 @@ def _text(page: Path) -> str:
 def with_generated_parts() -> dict[str, str]:
     """What the pages with generated parts should contain, by path."""
     files = tracked_files()
-    parts = {
-        "README.md": ("file map", f"```\n{file_map(files)}\n```"),
-        "docs/experiments/index.md": ("experiments", experiment_table(files)),
-        "docs/decisions/index.md": ("decisions", decision_tables(files)),
-        str(MEASURED_WHERE): ("measured where", measured_table(files)),
+    parts: dict[str, dict[str, str]] = {
+        "README.md": {"file map": f"```\n{file_map(files)}\n```"},
+        "docs/experiments/index.md": {"experiments": experiment_table(files)},
+        "docs/decisions/index.md": {"decisions": decision_tables(files)},
+        str(MEASURED_WHERE): {"measured where": measured_table(files)},
+        **reference_tables(),
     }
-    pages = {path: _replaced(_text(Path(path)), name, content) for path, (name, content) in parts.items()}
-    return {**pages, str(PAGE): metal_page(METAL_BRANCHES)}
+    pages = {
+        path: reduce(lambda text, part: _replaced(text, *part), of_page.items(), _text(Path(path)))
+        for path, of_page in parts.items()
+    }
+    return {**pages, str(PAGE): metal_page(METAL_BRANCHES), **reference_pages(files)}
 
 
 def _replaced(text: str, name: str, content: str) -> str:
@@ -137,6 +142,7 @@ def _replaced(text: str, name: str, content: str) -> str:
 def main() -> int:
     """Rewrite these files."""
     for path, text in with_generated_parts().items():
+        (ROOT / path).parent.mkdir(exist_ok=True)
         (ROOT / path).write_text(text, encoding="utf-8")
     return 0
 

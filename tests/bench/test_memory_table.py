@@ -40,3 +40,10 @@ def test_verdicts_are_those_of_a_training(monkeypatch: pytest.MonkeyPatch) -> No
                         plan = memory.plan_on_this_machine(size, TrainRecipe(), ROWS[0])
                         assert word == ("checkpointing" if plan.checkpointing else "fits")
     assert {word for row in (*alone.values(), *served.values()) for word in row} > {"fits", "checkpointing", "**no**"}
+
+
+def test_the_guide_to_larger_bases_shows_rows_of_this_page() -> None:
+    guide = (DOCUMENT.parents[1] / "how-to" / "move-to-qwen3-vl.md").read_text()
+    rows = [line.strip() for line in guide.splitlines() if line.strip().startswith("|")]
+    assert len(rows) >= 10
+    assert [row for row in rows if row not in DOCUMENT.read_text().splitlines()] == []

@@ -1,18 +1,23 @@
 """Every command block of the README and of docs/, run in order in one shell, by a person who has just cloned it.
 
-The home folder holds a few photographs and nothing else, the folder is a copy of the tracked files, nothing of this
-machine's environment is left. What would take longer than a test may is made shorter or replaced by `SHORTER` and
-`ELSEWHERE`, and by nothing else: a command that is in neither runs as it is written.
+The home folder holds photographs, a table of critiques and nothing else, the folder is a copy of the tracked files,
+nothing of this machine's environment is left. Each page begins in that folder. What would take longer than a test may
+is made shorter or replaced by `SHORTER` and `ELSEWHERE`, and by nothing else: a command that is in neither runs as it
+is written.
+
+A `text` block of a tutorial is what a reader sees after the commands above it. A command that the README has too runs
+once, and the tutorial is compared with what it printed then.
 """
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +25,7 @@ import pytest
 from PIL import Image
 
 from mondrian_core.ports import find_free_port
+from mondrian_core.rubric import DIMENSIONS
 from tests.git_files import ROOT, copy_tracked_files, tracked_files
 from tests.small_recipe import WHOLE_ANSWERS, small_recipe_toml
 
@@ -27,7 +33,8 @@ pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.slow, pytest.mark.
 
 # Of docs/, in the order in which they are read.
 FOLDERS = ("index.md", "tutorials", "how-to", "reference", "explanation", "decisions", "experiments")
-BLOCK = re.compile(r"^( *)```sh\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^( *)```(sh|text)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+TUTORIALS = "docs/tutorials/"
 # What is added so that the same command ends sooner. `make` takes ARGS from the environment.
 SHORTER = {
     "make demo": (
@@ -41,6 +48,15 @@ SHORTER = {
         "mondrian retrain --advisor ansel --resume $(basename workspace/runs/*-retrain-ansel-*)",
         (0, 1),
     ),  # the demo's run, which is complete: tests/loop and tests/flows train
+    # the same with the settings of the quick demo, in a folder of the newcomer's home
+    "mondrian retrain --advisor my-eye": (
+        "mondrian retrain --advisor my-eye --recipe ../../mondrian/quick.toml",
+        (0, 1),
+    ),
+    'mondrian start --yes --name "My eye" --photographs ~/Photographs': (
+        'mondrian start --yes --name "My eye" --photographs ~/Photographs',
+        (1,),
+    ),  # a person has to write the critiques
     "mondrian adapters list": ("mondrian adapters list", (0,)),
     "mondrian serve --model_mode fine_tuned": (
         "mondrian serve --model_mode fine_tuned --fallback base --port {port}",
@@ -71,7 +87,7 @@ SHORTER = {
 }
 # What needs something that a test machine has not: another Mac, a bucket, a package registry.
 ELSEWHERE = {
-    "docs/reference/registry.md": "a bucket; tests/registry/test_remote_advisor_store.py runs them on an S3 server",
+    "docs/how-to/object-store.md": "a bucket; tests/registry/test_remote_advisor_store.py runs them on an S3 server",
     "docs/how-to/several-machines.md": "a second machine, and Docker; tests/flows/test_join.py joins one",
     "docs/how-to/shared-storage.md": "a mounted share; tests/shared_storage publishes to a folder and to an S3 server",
 }
@@ -79,10 +95,17 @@ ELSEWHERE = {
 
 @dataclass(frozen=True)
 class Command:
-    """A command of a document, without its comment."""
+    """A command of a document, without its comment.
+
+    Attributes:
+        document: the page that it is on.
+        text: the line.
+        seen: lines that a tutorial shows below it; "..." stands for anything, and so do lines that are left out.
+    """
 
     document: str
     text: str
+    seen: tuple[str, ...] = ()
 
 
 def commands() -> list[Command]:
@@ -90,11 +113,46 @@ def commands() -> list[Command]:
     documents = [file for file in tracked_files() if file.suffix == ".md" and file.parts[0] == "docs"]
     found = []
     for document in [Path("README.md"), *sorted(documents, key=lambda file: (FOLDERS.index(file.parts[1]), file))]:
-        for indent, block in BLOCK.findall((ROOT / document).read_text(encoding="utf-8")):
+        for indent, language, block in BLOCK.findall((ROOT / document).read_text(encoding="utf-8")):
+            if language == "text":
+                if str(document).startswith(TUTORIALS):
+                    found[-1] = replace(found[-1], seen=tuple(block.splitlines()))
+                continue
             text = re.sub(rf"^{indent}", "", block, flags=re.MULTILINE).replace("\\\n", "")
             lines = [re.sub(r"\s+#.*$", "", line).strip() for line in text.splitlines()]
             found += [Command(str(document), line) for line in lines if line and not line.startswith("#")]
     return found
+
+
+def unseen_lines(command: Command, printed: str) -> list[str]:
+    """The lines below a command that it did not print in this order, whatever the width of the terminal."""
+    rest, missing = " ".join(re.sub(r"[│┃]", " ", printed).split()), []
+    for line in command.seen:
+        pattern = ".*?".join(re.escape(" ".join(part.split())) for part in line.split("..."))
+        found = re.search(pattern, rest)
+        if found:
+            rest = rest[found.end() :]
+        else:
+            missing.append(line)
+    return missing
+
+
+def _put_photographs_and_critiques(home: Path) -> None:
+    """A folder tree of three photographs; twelve photographs, with a table of critiques of ten of them."""
+    names = ["Pictures/2024/01.jpg", "Pictures/2024/trip/02.jpg", "Pictures/Best/03.jpg"]
+    names += [f"Photographs/{number:02}.jpg" for number in range(1, 13)]
+    for seed, name in enumerate(names):
+        file = home / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        colors = np.random.default_rng(seed).integers(0, 255, (6, 9, 3), np.uint8)
+        Image.fromarray(colors).resize((360, 240), Image.Resampling.BICUBIC).save(file)
+    with (home / "critiques.csv").open("w", newline="") as table:
+        titles = [f"{dimension}_{part}" for dimension in DIMENSIONS for part in ("score", "comment")]
+        writer = csv.DictWriter(table, ["photograph", *titles])
+        writer.writeheader()
+        for number in range(1, 11):
+            cells = {title: number % 7 + 2 if title.endswith("score") else "It leads the eye." for title in titles}
+            writer.writerow({"photograph": f"{number:02}.jpg", **cells})
 
 
 def newcomer(folder: Path) -> tuple[Path, dict[str, str]]:
@@ -113,10 +171,7 @@ def newcomer(folder: Path) -> tuple[Path, dict[str, str]]:
     for mark in (".locked", ".ready"):
         (venv / mark).touch()
     home = folder / "home"
-    for seed, name in enumerate(("2024/01.jpg", "2024/trip/02.jpg", "Best/03.jpg")):
-        file = home / "Pictures" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.random.default_rng(seed).integers(0, 255, (240, 360, 3), np.uint8)).save(file)
+    _put_photographs_and_critiques(home)
     machine = ("PATH", "LANG", "LC_ALL", "TMPDIR", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
     kept = {name: os.environ[name] for name in machine if name in os.environ}
     ours = {"HF_HUB_OFFLINE": "1", "MONDRIAN_ACCELERATOR_LOCK": str(folder / "accelerator.lock")}  # no other test's
@@ -140,10 +195,11 @@ kill -INT $server; wait $server
 """
 
 
-def script_of(lines: list[str], port: int) -> str:
+def script_of(commands: list[Command], clone: Path, port: int) -> str:
     """A shell script that notes the exit status of each line and goes on; a server runs until it has answered."""
-    parts = ["exec 2>&1", "set -m"]
-    for number, line in enumerate(lines):
+    parts, document = ["exec 2>&1", "set -m"], ""
+    for number, command in enumerate(commands):
+        line = command.text
         shown = SHORTER.get(line, (line, (0,)))[0].replace("{port}", str(port))
         if line.startswith(SERVICES):
             body = IN_BACKGROUND.format(command=shown, port=port).strip()
@@ -151,17 +207,34 @@ def script_of(lines: list[str], port: int) -> str:
             body = UNTIL_INTERRUPTED.format(command=shown).strip()
         else:
             body = f"{shown} < /dev/null"
-        parts.append(f"{body}\necho \"{number} $?\" >> statuses\necho '=== {number} done'")
+        begin = "" if command.document == document else f"cd {clone}\n"
+        parts.append(f"{begin}{body}\necho \"{number} $?\" >> {clone}/statuses\necho '=== {number} done'")
+        document = command.document
     return "\n".join(parts)
+
+
+def run_once(found: list[Command]) -> tuple[list[Command], list[int]]:
+    """The commands to run, and for each of `found` the index of its run: a tutorial repeats no earlier command."""
+    to_run: list[Command] = []
+    runs = []
+    for command in found:
+        earlier = [at for at, each in enumerate(to_run) if each.text == command.text and each.document == "README.md"]
+        if earlier and command.document.startswith(TUTORIALS):
+            runs.append(earlier[0])
+        else:
+            runs.append(len(to_run))
+            to_run.append(command)
+    return to_run, runs
 
 
 def test_every_command_block_runs_as_written(tmp_path: Path) -> None:
     found = commands()
     assert {"make demo", "make up", "make down"} <= {each.text for each in found}
     assert set(SHORTER) <= {each.text for each in found}, "SHORTER names a command that is in no document any more"
-    here = [each for each in found if each.document not in ELSEWHERE]
+    shown = [each for each in found if each.document not in ELSEWHERE]
+    here, run_of = run_once(shown)
     clone, environment = newcomer(tmp_path)
-    script = script_of([each.text for each in here], find_free_port())
+    script = script_of(here, clone, find_free_port())
     try:
         with (clone / "output").open("w") as output:
             subprocess.run(
@@ -189,6 +262,19 @@ def test_every_command_block_runs_as_written(tmp_path: Path) -> None:
     assert failed == [], "\n".join(
         f"{document}: {text}: {status}\n{printed[at][-1500:]}" for at, document, text, status in failed
     )
+    unseen = {each.text: unseen_lines(each, printed[at]) for each, at in zip(shown, run_of, strict=True)}
+    assert {text: lines for text, lines in unseen.items() if lines} == {}
+
+
+def test_a_line_that_a_command_did_not_print_is_found() -> None:
+    command = Command("docs/tutorials/a.md", "mondrian x", ("12 imported", "✓ 1. Advisor: ...", "Saved 10 critiques."))
+    assert unseen_lines(command, "  12   imported\n✓ 1. Advisor: My\neye\nSaved 10 critiques.\n") == []
+    assert unseen_lines(command, "✓ 1. Advisor: My\n12 imported") == ["✓ 1. Advisor: ...", "Saved 10 critiques."]
+
+
+def test_the_tutorials_say_what_one_sees() -> None:
+    pages = {each.document for each in commands() if each.seen}
+    assert pages == {f"{TUTORIALS}first-adapter.md", f"{TUTORIALS}first-hour.md"}
 
 
 def test_excluded_documents_contain_command_blocks() -> None:

@@ -23,6 +23,7 @@ from mondrian_core.gate_strictness import judged_settings
 from mondrian_core.models.base_model import resolve_base_path
 from mondrian_core.recipes import Recipe
 from mondrian_core.registry import Registry
+from tests.architecture.reference.files_page import undocumented
 from tests.registry.conftest import write_adapter
 from tests.small_recipe import small_recipe_toml
 
@@ -118,6 +119,13 @@ def test_every_evaluation_of_a_version_is_recorded_completely(machine: Machine, 
     assert imported.state == "rejected" and imported.evaluations[0].report["conditions"]["prompt"]
     machine.plant()
     assert machine.promote() == (0, "ansel: champion is now v0001 (before: the base alone)")
+
+
+def test_files_of_a_retraining_and_a_promotion_are_those_of_the_reference(machine: Machine, trained: Path) -> None:
+    machine.plant()
+    assert machine.promote()[0] == 0
+    assert main(["backup", str(machine.folder / "backup"), "--workspace", str(machine.folder / "workspace")]) == 0
+    assert undocumented(trained) == undocumented(machine.folder) == []
 
 
 def test_a_later_failure_refuses_what_passed_before(machine: Machine) -> None:

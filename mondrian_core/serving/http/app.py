@@ -44,6 +44,7 @@ from mondrian_core.serving.http.photograph_pages import add_photograph_pages
 from mondrian_core.serving.http.promotion_routes import add_promotion_routes
 from mondrian_core.serving.http.registry_routes import add_registry_routes
 from mondrian_core.serving.http.responses import (
+    IdempotencyKey,
     failure_response,
     job_headers,
     job_json,
@@ -62,8 +63,12 @@ from mondrian_core.serving.jobs.job_events import FINAL_STATUSES, JobEvent
 from mondrian_core.store import Job
 
 JobId = Annotated[str, Path(max_length=64)]
+LastEventId = Annotated[str, Header(max_length=200, description="`id` of the last event that was received")]
 _JOB = {"description": "The job; as a page if HTML is preferred", "content": {"text/html": {}}}
-_LATER = {**_JOB, "description": "The job is in progress; see `Location`"}
+_LATER = {
+    "description": "The job is in progress; see `Location`",
+    "content": {"application/json": {}, "text/html": {}},
+}
 _EVENTS = {"description": "Progress", "content": {"text/event-stream": {}}}
 _TEXT = {"description": "Prometheus text format", "content": {"text/plain": {}}}
 _JPEG = {"description": "A JPEG without metadata", "content": {"image/jpeg": {}}}
@@ -163,8 +168,8 @@ def _job_routes(app: FastAPI, service: Service) -> None:
     )
     async def analyze(
         request: Request,
-        prefer: Annotated[str, Header(max_length=200)] = "",
-        idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+        prefer: Annotated[str, Header(max_length=200, description="`wait=SECONDS` or `respond-async`")] = "",
+        idempotency_key: IdempotencyKey = None,
     ) -> Response:
         """Critique a photograph. 200 with the critique if it is ready in time, else 202 with its location."""
         html = wants_html(request)
@@ -181,9 +186,7 @@ def _job_routes(app: FastAPI, service: Service) -> None:
         return JSONResponse(job_json(row), headers=job_headers(row))
 
     @app.get("/jobs/{job_id}/events", response_class=Response, responses={200: _EVENTS, **_problem_responses(404)})
-    async def events(
-        request: Request, job_id: JobId, last_event_id: Annotated[str, Header(max_length=200)] = ""
-    ) -> Response:
+    async def events(request: Request, job_id: JobId, last_event_id: LastEventId = "") -> Response:
         """The progress of a critique as server-sent events. They begin after `Last-Event-ID`; the last always comes.
 
         An event ID belongs to one start of the service: after a restart the events begin again.

@@ -34,7 +34,7 @@ _HEADINGS = {
     507: "The disk is full",
 }
 
-_ANY_PROBLEM = (400, 401, 404, 406, 413, 422, 429, 503)  # what a route may answer with, whatever it does
+ANY_PROBLEM = (400, 401, 404, 406, 413, 422, 429, 503)  # what a route may answer with, whatever it does
 _HEADINGS_BY_KIND = {"request-from-elsewhere": "This request comes from elsewhere"}
 
 
@@ -120,7 +120,7 @@ def document_problems(app: FastAPI) -> None:
 
 
 def _document_problems_of(responses: dict[str, Any], kinds: list[str]) -> None:
-    for status in _ANY_PROBLEM:
+    for status in ANY_PROBLEM:
         responses.setdefault(str(status), {"description": "A problem (RFC 9457), as a page if HTML is preferred"})
     for code, response in responses.items():
         if code >= "400":

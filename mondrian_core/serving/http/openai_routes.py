@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Header, Path, Request
+from fastapi import FastAPI, Path, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -25,7 +25,7 @@ from mondrian_core.serving.http import uploads
 from mondrian_core.serving.http.openai_errors import openai_error
 from mondrian_core.serving.http.openai_requests import ChatRequest, parse_chat_request
 from mondrian_core.serving.http.problem_details import InvalidParameter
-from mondrian_core.serving.http.responses import job_fallbacks, job_url
+from mondrian_core.serving.http.responses import IdempotencyKey, job_fallbacks, job_url
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.jobs.job_events import FINAL_STATUSES, JobEvent
 from mondrian_core.serving.jobs.job_runner import CUT_OFF_KEY
@@ -60,9 +60,7 @@ def add_openai_routes(app: FastAPI, service: Service) -> None:
         openapi_extra={"requestBody": _CHAT_BODY},
         responses=_ERRORS,
     )
-    async def chat_completions(
-        request: Request, idempotency_key: Annotated[str | None, Header(max_length=200)] = None
-    ) -> Response:
+    async def chat_completions(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
         """Critique the photograph in the messages. The text is one choice, whole or as server-sent events."""
         async with service.decode_queue.slot():
             body = await request.body()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Header, Request
 from fastapi.responses import Response
 
 from mondrian_core.rollout import job_fault
@@ -14,6 +14,9 @@ from mondrian_core.serving.jobs.advisor_groups import group_of_job
 from mondrian_core.serving.jobs.crop_record import CROPS_KEY
 from mondrian_core.store import Job
 
+IdempotencyKey = Annotated[
+    str | None, Header(max_length=200, description="a request that repeats the key gets the job of the first one")
+]
 DEFAULT_WAIT_SECONDS = 60.0
 MAX_WAIT_SECONDS = 300.0
 CRITIQUE_KEYS = ("dimensional_analysis", "overall_grade", "advisor_notes", "strengths", "priority_improvements")
