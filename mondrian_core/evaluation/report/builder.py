@@ -24,6 +24,7 @@ from mondrian_core.evaluation.measure.calibration import (
     compare_with_calibrations,
     training_score_table,
 )
+from mondrian_core.evaluation.measure.comments.measurement import comment_measurement
 from mondrian_core.evaluation.measure.contamination import verbatim_overlap_share
 from mondrian_core.evaluation.measure.cross_validation import CrossValidationSamples, other_fold_means
 from mondrian_core.evaluation.measure.latency import LatencyOverhead, overhead_from_pairs
@@ -139,6 +140,7 @@ def gate_measurements_from_samples(samples: EvaluationSamples, table: ScoreTable
         overhead=_overhead(samples, recipe),
         dependence=health_metrics.image_dependence(table, seed=seed),
         leaked=None if leaked is None else _contaminated(leaked),
+        comments=None if samples.stopped else comment_measurement(samples, seed),
         edits=metamorphic_violations(samples.outcomes, samples.edited, CANDIDATE)
         if recipe.evaluate.edited_photographs
         else None,
