@@ -364,7 +364,7 @@ class GateRecipe(_RecipeTable):
         default=0.5, ge=0, le=1, description="minimum share of answers in the advisor's voice, where others are known"
     )
     agreement_kept: Annotated[float, Looser.BELOW] = Field(
-        default=0.5, ge=0, le=1, description="minimum agreement of comments with scores, as a fraction of the advisor's"
+        default=0.75, ge=0, le=1, description="minimum agreement of comments with scores, as a fraction of the advisor's"
     )
     copied_share: Annotated[float, Looser.ABOVE] = Field(
         default=0.25, ge=0, le=1, description="maximum share of copied words beyond that of the advisor's own comments"

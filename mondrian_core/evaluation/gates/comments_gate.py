@@ -82,7 +82,7 @@ def _judge_dependence(measured: GateMeasurements, recipe: GateRecipe) -> Judgeme
     found = _measured(measured).likelihood
     if found is None:
         return _not_judged("no held-out comment was read by both models", cause=Cause.NOT_MEASURED)
-    n = len(found.photographs)
+    n = len(found.candidate_told)
     if too_few := _too_few(n, recipe):
         return too_few
     kept = recipe.dependence_kept
@@ -307,7 +307,7 @@ COMMENT_CHECKS: tuple[Check, ...] = (
 
 
 def _judge_comments(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
-    """All checks: any FAIL fails; checks that can't be judged stop nothing as long as there are enough photographs."""
+    """All checks: any FAIL fails. The likelihood must be known; the other checks stop nothing where they can't judge."""
     found = measured.comments
     if found is None or found.photographs < recipe.score_photographs:
         n = found.photographs if found else 0
@@ -319,7 +319,7 @@ def _judge_comments(measured: GateMeasurements, recipe: GateRecipe) -> Judgement
     parts = tuple(check.evaluate(measured, recipe) for check in COMMENT_CHECKS)
     failed = [part for part in parts if part.verdict == FAIL]
     judged = [part for part in parts if part.verdict != INCONCLUSIVE]
-    verdict: Verdict = FAIL if failed else PASS
+    verdict: Verdict = FAIL if failed else PASS if parts[0].verdict != INCONCLUSIVE else INCONCLUSIVE
     left = ", ".join(part.name for part in parts if part.verdict == INCONCLUSIVE)
     says = " ".join(f"{part.name}: {part.sentence}" for part in failed)
     says = says or f"None of {len(judged)} checks shows a fault{f' (not judged: {left})' if left else ''}."
@@ -330,6 +330,7 @@ def _judge_comments(measured: GateMeasurements, recipe: GateRecipe) -> Judgement
         n=found.photographs,
         parts=parts,
         threshold=0.0,
+        cause=parts[0].cause if verdict == INCONCLUSIVE else None,
     )
 
 
@@ -338,7 +339,7 @@ COMMENTS = Gate(
     rule="no check shows that the comments are less likely than under the base, independent of the photograph, in "
     "another advisor's voice, at odds with the scores, copied or broken",
     fails_when="a check fails",
-    inconclusive_when=f"{_FEW} with held-out comments",
+    inconclusive_when=f"{_FEW} with held-out comments, or their likelihood was not measured",
     recipe_fields=(),
     judge=_judge_comments,
     next_steps={

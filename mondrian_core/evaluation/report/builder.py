@@ -44,6 +44,7 @@ from mondrian_core.evaluation.measure.pooled_evidence import LookEvidence, look_
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.evaluation.measure.score_forms import ScoreForms, score_forms, served_scores_note
 from mondrian_core.evaluation.report.caveats import report_caveats
+from mondrian_core.evaluation.report.comments_section import comment_metrics
 from mondrian_core.evaluation.report.evaluation_report import EvaluationReport
 from mondrian_core.evaluation.report.gain import gain_sentence
 from mondrian_core.gate_strictness import judged_settings, loosened_settings
@@ -326,6 +327,7 @@ def report_metrics(
         "constrained": {arm: _format([o for o in samples.constrained if o.arm == arm]) for arm in (BASE, CANDIDATE)}
         if samples.constrained
         else {},
+        "comments": comment_metrics(measured.comments),
         "preferences": preference.preference_summary(
             [preference.PreferenceChoice(**choice) for choice in samples.preferences]
         ),

@@ -47,10 +47,10 @@ class CommentLikelihood:
     Attributes:
         photographs: the N names.
         base, candidate: (N,) with the right photograph.
-        base_told, candidate_told: (N,) how much less likely a comment is with another photograph (mean over the same
-            others for both arms): what the photograph tells the arm about it.
+        base_told, candidate_told: how much less likely a comment is with another photograph (mean over the same others
+            for both arms): what the photograph tells the arm about it. Without photographs that stand alone in a fold.
         found: photographs that the candidate finds among `choices`, because its critique is likeliest with it.
-        choices: photographs among which it was to be found.
+        choices: photographs among which it was to be found; 1: none was exchanged.
     """
 
     photographs: tuple[str, ...]
@@ -63,30 +63,29 @@ class CommentLikelihood:
 
 
 def comment_likelihood(read: Sequence[ReadCritique]) -> CommentLikelihood | None:
-    """The comparison; None without a critique that both arms read with its own and with other photographs."""
+    """The comparison; None without a critique that both arms read with its own photograph."""
     by_arm = {arm: {each.photograph: each.nats for each in read if each.arm == arm} for arm in READINGS}
     names = [
-        name
-        for name, nats in by_arm[CANDIDATE].items()
-        if name in nats and len(nats) > 1 and name in by_arm[BASE].get(name, {})
+        name for name, nats in by_arm[CANDIDATE].items() if name in nats and name in by_arm[BASE].get(name, {})
     ]
     if not names:
         return None
-    rows, found, choices = [], 0, 0
+    told, found, choices = [], 0, 1
     for name in names:
         base, candidate = by_arm[BASE][name], by_arm[CANDIDATE][name]
         shared = [other for other in base if other != name and other in candidate]
-        told = [float(np.mean([nats[other] for other in shared])) - nats[name] for nats in (base, candidate)]
-        rows.append([base[name], candidate[name], *told])
+        if not shared:
+            continue
+        told.append([float(np.mean([nats[other] for other in shared])) - nats[name] for nats in (base, candidate)])
         found += all(candidate[name] < nats for other, nats in candidate.items() if other != name)
         choices = max(choices, len(candidate))
-    table = np.array(rows, dtype=np.float64)
+    table = np.array(told, dtype=np.float64).reshape(-1, 2)
     return CommentLikelihood(
         photographs=tuple(names),
-        base=table[:, 0],
-        candidate=table[:, 1],
-        base_told=table[:, 2],
-        candidate_told=table[:, 3],
+        base=np.array([by_arm[BASE][name][name] for name in names], dtype=np.float64),
+        candidate=np.array([by_arm[CANDIDATE][name][name] for name in names], dtype=np.float64),
+        base_told=table[:, 0],
+        candidate_told=table[:, 1],
         found=found,
         choices=choices,
     )
@@ -111,8 +110,6 @@ def probe_comment_likelihood(
     done = {(each.photograph, each.arm) for each in known}
     answers = {name: answer for name, text in critiques.items() if (answer := _target(text, runner.prompt.form))}
     chosen = [subject for subject in subjects if subject.name in answers][: runner.recipe.evaluate.comment_photographs]
-    if len(chosen) < 2:
-        return
     folders = {BASE: None, CANDIDATE: adapter or runner.adapters[CANDIDATE]}
     for arm, folder in folders.items():
         if all((subject.name, arm) in done for subject in chosen):
