@@ -136,11 +136,15 @@ def _judge_voice(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
         return _not_judged(f"fewer than {FEWEST_CRITIQUES} critiques by this advisor or by others in the workspace")
     n, tested = len(found.candidate), 2 * found.critiques
     recognizes = intervals.clopper_pearson_lower(found.recognized, tested, 1 - _level(recipe))
-    says = f"{found.attributed} of {n} answers are attributed to the advisor; of {tested} critiques {found.recognized} are"
+    says = (
+        f"{found.attributed} of {n} answers are attributed to the advisor; of {tested} critiques {found.recognized} are"
+    )
     if too_few := _too_few(n, recipe):
         return too_few
     if recognizes <= recipe.attributed_share:
-        return _not_judged(f"the voices can't be told apart ({found.recognized} of {tested} critiques attributed rightly)", n)
+        return _not_judged(
+            f"the voices can't be told apart ({found.recognized} of {tested} critiques attributed rightly)", n
+        )
     another = intervals.clopper_pearson_upper(found.attributed, n, 1 - _level(recipe)) < recipe.attributed_share
     closer = np.mean([found.candidate[name] - value for name, value in found.base.items()]) if found.base else -1.0
     failed = another and closer <= 0
@@ -296,7 +300,7 @@ COMMENT_CHECKS: tuple[Check, ...] = (
     ),
     Check(
         name="broken",
-        rule="at most {gates.stuttering_share:.0%} of the answers are empty, repetitive, the same for most photographs, "
+        rule="at most {gates.stuttering_share:.0%} of the answers are empty, repetitive, the same for most photographs "
         "or of words that neither advisor nor base uses; more where the advisor's critiques are",
         fails_when="the exact lower bound is above that",
         inconclusive_when=_FEW,
@@ -307,7 +311,7 @@ COMMENT_CHECKS: tuple[Check, ...] = (
 
 
 def _judge_comments(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
-    """All checks: any FAIL fails. The likelihood must be known; the other checks stop nothing where they can't judge."""
+    """Any check that fails. The likelihood must be known; the other checks stop nothing where they can't judge."""
     found = measured.comments
     if found is None or found.photographs < recipe.score_photographs:
         n = found.photographs if found else 0

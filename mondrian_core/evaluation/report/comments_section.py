@@ -41,7 +41,7 @@ def comment_metrics(found: CommentMeasurement | None) -> dict[str, Any] | None:
     """
     if found is None:
         return None
-    figures: dict[str, dict[str, float]] = {name: {} for name in FIGURE_TITLES}
+    figures: dict[str, dict[str, float]] = {**{name: {} for name in FIGURE_TITLES}, **_figures_of_words(found)}
     plotted: dict[str, Any] = {}
     if (read := found.likelihood) is not None:
         figures["likelihood"] = {BASE: float(read.base.mean()), CANDIDATE: float(read.candidate.mean())}
@@ -51,6 +51,18 @@ def comment_metrics(found: CommentMeasurement | None) -> dict[str, Any] | None:
     for arm, specific in ((BASE, found.base_specificity), (CANDIDATE, found.specificity)):
         if specific is not None:
             figures["specificity"][arm] = specific.found / len(specific.photographs)
+    own = found.specificity
+    return {
+        "photographs": found.photographs,
+        "figures": figures,
+        "specificity": dict(zip(own.photographs, own.excess.tolist(), strict=True)) if own is not None else {},
+        "likelihood": plotted,
+    }
+
+
+def _figures_of_words(found: CommentMeasurement) -> dict[str, dict[str, float]]:
+    """The figures, by check and side, that need no likelihood."""
+    figures: dict[str, dict[str, float]] = {}
     if (voice := found.voice) is not None:
         figures["voice"] = {CANDIDATE: voice.attributed / len(voice.candidate)}
         if voice.base:
@@ -64,13 +76,7 @@ def comment_metrics(found: CommentMeasurement | None) -> dict[str, Any] | None:
     figures["broken"] = {CANDIDATE: len(found.broken.broken) / max(1, found.broken.n)}
     if found.broken.advisor_n:
         figures["broken"][ADVISOR] = found.broken.advisor_broken / found.broken.advisor_n
-    own = found.specificity
-    return {
-        "photographs": found.photographs,
-        "figures": figures,
-        "specificity": dict(zip(own.photographs, own.excess.tolist(), strict=True)) if own is not None else {},
-        "likelihood": plotted,
-    }
+    return figures
 
 
 def _likelihoods(

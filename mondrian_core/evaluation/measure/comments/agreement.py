@@ -152,9 +152,7 @@ def comment_agreement(
         fold_of: the fold of each photograph; 0 for one that isn't in it.
         seed: of the bootstrap samples.
     """
-    probes = {
-        fold: ScoreProbe(critiques) for fold, critiques in training.items() if len(critiques) >= FEWEST_CRITIQUES
-    }
+    probes = {fold: ScoreProbe(critiques) for fold, critiques in training.items() if len(critiques) >= FEWEST_CRITIQUES}
     found = {}
     for side, by_photograph in answers.items():
         kept = [each for name, each in by_photograph.items() if fold_of.get(name, 0) in probes]

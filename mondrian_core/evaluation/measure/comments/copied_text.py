@@ -44,7 +44,10 @@ def copied_text(
     for name in names:
         itself = _runs_of(own[name].texts) if name in own else frozenset()
         known = frozenset(
-            run for answer in (candidate, advisor) for run in _runs_of(answer[name].texts) if runs[run] > (run in itself)
+            run
+            for answer in (candidate, advisor)
+            for run in _runs_of(answer[name].texts)
+            if runs[run] > (run in itself)
         )
         rows.append([_copied_share(answer[name].texts, known) for answer in (candidate, advisor)])
     table = np.array(rows, dtype=np.float64)

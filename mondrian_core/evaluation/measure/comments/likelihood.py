@@ -65,9 +65,7 @@ class CommentLikelihood:
 def comment_likelihood(read: Sequence[ReadCritique]) -> CommentLikelihood | None:
     """The comparison; None without a critique that both arms read with its own photograph."""
     by_arm = {arm: {each.photograph: each.nats for each in read if each.arm == arm} for arm in READINGS}
-    names = [
-        name for name, nats in by_arm[CANDIDATE].items() if name in nats and name in by_arm[BASE].get(name, {})
-    ]
+    names = [name for name, nats in by_arm[CANDIDATE].items() if name in nats and name in by_arm[BASE].get(name, {})]
     if not names:
         return None
     told, found, choices = [], 0, 1

@@ -97,9 +97,7 @@ def _critiques(texts: tuple[str, ...]) -> list[WrittenAnswer]:
     return [answer for answer in found if answer is not None]
 
 
-def _training_by_fold(
-    critiques: list[WrittenAnswer], fold_of: Mapping[str, int]
-) -> dict[int, list[WrittenAnswer]]:
+def _training_by_fold(critiques: list[WrittenAnswer], fold_of: Mapping[str, int]) -> dict[int, list[WrittenAnswer]]:
     """By fold the critiques of the other folds, which its adapter was trained on."""
     return {
         fold: [each for each in critiques if each.photograph in fold_of and fold_of[each.photograph] != fold]

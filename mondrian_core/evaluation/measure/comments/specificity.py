@@ -47,7 +47,8 @@ def text_specificity(
         return None
     weights = _rarity([advisor[name] for name in names])
     critiques = [_vector(advisor[name], weights) for name in names]
-    table = np.array([[_cosine(_vector(answers[name], weights), each) for each in critiques] for name in names])
+    written = [_vector(answers[name], weights) for name in names]
+    table = np.array([[_cosine(own, critique) for critique in critiques] for own in written])
     n, choices = len(names), min(CHOICES, len(names))
     own = np.diag(table)
     found = sum(own[k] > max(table[k, other] for other in neighbors(k, n, choices)) for k in range(n))

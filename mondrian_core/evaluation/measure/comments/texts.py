@@ -42,6 +42,7 @@ class WrittenAnswer:
         return tuple(term for text in self.texts for term in terms_of(text))
 
 
+@lru_cache(maxsize=65536)
 def words_of(text: str) -> tuple[str, ...]:
     """The words in lower case; a letter of a script without case is a word, since many such scripts write no spaces."""
     found: list[str] = []

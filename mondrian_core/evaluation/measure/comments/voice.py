@@ -53,7 +53,7 @@ def voice_comparison(
         return None
     ours = [Counter(answer.terms) for answer in _spread(advisor, count)]
     theirs = [Counter(answer.terms) for answer in _spread(others, count)]
-    odds = _LogOdds(sum(ours, Counter()), sum(theirs, Counter()))
+    odds = _LogOdds(_total(ours), _total(theirs))
     right = sum(odds.of(terms, leaving=(terms, Counter())) > 0 for terms in ours)
     right += sum(odds.of(terms, leaving=(Counter(), terms)) < 0 for terms in theirs)
     return VoiceComparison(
@@ -62,6 +62,13 @@ def voice_comparison(
         candidate={name: odds.of(Counter(answer.terms)) for name, answer in candidate.items()},
         base={name: odds.of(Counter(base[name].terms)) for name in candidate if name in base},
     )
+
+
+def _total(counts: Sequence[Counter[str]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return total
 
 
 def _spread(answers: Sequence[WrittenAnswer], count: int) -> list[WrittenAnswer]:
