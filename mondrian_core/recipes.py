@@ -267,8 +267,8 @@ class EvaluateRecipe(_RecipeTable):
         description="training photographs that the base answers too, so that its calibrations learn from the critiques "
         "that the adapter learned from; 0: they are cross-fitted on the tested photographs",
     )
-    comment_photographs: Annotated[int, Looser.BELOW] = Field(
-        default=24, ge=0, description="labelled photographs whose critiques base and adapter read (gate `comments`)"
+    comment_photographs: Annotated[int, Looser.NEVER] = Field(
+        default=12, ge=0, description="labelled photographs whose critiques base and adapter read (gate `comments`)"
     )
     effect_photographs: Annotated[int, Looser.NEVER] = Field(
         default=8, ge=1, description="photographs for measuring how much the adapter changes the base model's answers"

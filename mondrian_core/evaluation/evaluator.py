@@ -33,7 +33,12 @@ from mondrian_core.evaluation.measure.runner import (
     EvaluationModel,
     EvaluationRunner,
 )
-from mondrian_core.evaluation.measure.samples import OTHER_ADVISORS, EvaluationSamples, load_evaluation_samples
+from mondrian_core.evaluation.measure.samples import (
+    OTHER_ADVISORS,
+    PROCESSOR_TIME,
+    EvaluationSamples,
+    load_evaluation_samples,
+)
 from mondrian_core.evaluation.report.builder import build_evaluation_report
 from mondrian_core.evaluation.report.evaluation_report import EvaluationReport
 from mondrian_core.events import EventListener, StageFinished, StageProgressed, ignore_events
@@ -232,6 +237,7 @@ def _run_measurements(
     runner: EvaluationRunner, subjects: Sequence[EvaluationPhotograph], known: EvaluationSamples, info: CandidateInfo
 ) -> None:
     """Measure what the samples `known` lack."""
+    began = time.process_time()
     try:
         outcomes = runner.answer_all(subjects, known.outcomes)
         if runner.is_lost(outcomes):
@@ -243,7 +249,9 @@ def _run_measurements(
             runner.measure_divergences(subjects, outcomes, known.divergences)
             runner.measure_latency(subjects, known.pairs)
             critiques = {name: record["critique"] for name, record in known.labels.items() if record.get("critique")}
+            before = time.process_time()
             probe_comment_likelihood(runner, subjects, critiques, known.comment_likelihoods)
+            of_comments = time.process_time() - before
             probes.probe_edited_copies(runner, subjects, known.edited)
             probes.record_pictures_of_tail(runner, subjects, outcomes, known.pictures)
             probes.probe_constrained_decoding(runner, subjects, known.constrained)
@@ -253,6 +261,9 @@ def _run_measurements(
             if info.cross_validation is not None:
                 read = None if known.labels else known.comment_likelihoods
                 cross_validate(runner, info.cross_validation, known.folds, read)
+            if len(known.comment_likelihoods) == 0 and not known.outcomes:  # a resumed evaluation has counted a part
+                seconds = {"comments": of_comments, "evaluation": time.process_time() - began}
+                runner.samples.append(PROCESSOR_TIME, {"seconds": seconds})
     finally:
         runner.model.use(None)
 

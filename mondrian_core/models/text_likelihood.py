@@ -90,7 +90,8 @@ def _likelihood(base: BaseVLM, states: mx.array, answer: str, tokens: EncodedAns
         return TextLikelihood(0.0, 0)
     logs = log_probabilities(base, states[mx.array([place - 1 for place in places])])
     wanted = mx.array([tokens.ids[place] for place in places], dtype=mx.int32)
-    return TextLikelihood(float(mx.take_along_axis(logs, wanted[:, None], axis=1).sum().item()), len(places))
+    chosen = mx.take_along_axis(logs, wanted[:, None], axis=1)
+    return TextLikelihood(float(np.array(chosen).sum()), len(places))
 
 
 def _text_places(answer: str, tokens: EncodedAnswer) -> Iterator[int]:

@@ -19,6 +19,7 @@ from mondrian_core.evaluation.measure.metamorphic import EditedCopyOutcome
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.samples_file import PhotographOrigin, SamplesFile
 
+PROCESSOR_TIME = "processor_time"  # kind of the record with the time of the likelihoods and of everything
 OTHER_ADVISORS = "other_advisors"  # kind of the record with the other advisors' critiques
 _NOT_RECORDED = PhotographOrigin.UNKNOWN
 
@@ -41,6 +42,7 @@ class EvaluationSamples:
         folds: samples of cross-validation.
         training: critiques that the candidate was trained on.
         other_critiques: by the workspace's other advisors, to compare voices.
+        processor_time: seconds by part, "comments" (likelihoods) of "evaluation" (everything); {} for a resumed one.
         comment_likelihoods: how likely the advisor's held-out comments are under base and candidate.
         pictures: by name, records of the photographs without labels on which candidate and base differ most:
             "picture", a thumbnail (JPEG, base64), and "title", the file; None for a rendered one.
@@ -63,6 +65,7 @@ class EvaluationSamples:
     folds: CrossValidationSamples = field(default_factory=CrossValidationSamples)
     training: tuple[str, ...] = ()
     other_critiques: tuple[str, ...] = ()
+    processor_time: Mapping[str, float] = field(default_factory=dict)
     comment_likelihoods: tuple[ReadCritique, ...] = ()
     pictures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     preferences: tuple[Mapping[str, str], ...] = ()
@@ -128,6 +131,7 @@ def load_evaluation_samples(path: Path) -> EvaluationSamples:
         ),
         training=tuple(single("training", "critiques", ())),
         other_critiques=tuple(single(OTHER_ADVISORS, "critiques", ())),
+        processor_time=single(PROCESSOR_TIME, "seconds", {}),
         comment_likelihoods=tuple(read_critique_from_record(record) for record in latest[LIKELIHOOD].values()),
         pictures={name: record for (name,), record in latest["picture"].items()},
         preferences=tuple(latest["preference"].values()),
@@ -142,6 +146,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "facts": (),
     "training": (),
     OTHER_ADVISORS: (),
+    PROCESSOR_TIME: (),
     LIKELIHOOD: ("photograph", "arm"),
     "load": (),
     "stopped": (),

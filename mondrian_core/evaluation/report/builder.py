@@ -327,7 +327,7 @@ def report_metrics(
         "constrained": {arm: _format([o for o in samples.constrained if o.arm == arm]) for arm in (BASE, CANDIDATE)}
         if samples.constrained
         else {},
-        "comments": comment_metrics(measured.comments),
+        "comments": comment_metrics(measured.comments, samples.processor_time),
         "preferences": preference.preference_summary(
             [preference.PreferenceChoice(**choice) for choice in samples.preferences]
         ),

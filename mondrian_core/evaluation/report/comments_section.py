@@ -34,10 +34,12 @@ FIGURE_TITLES: Mapping[str, str] = {
 }
 
 
-def comment_metrics(found: CommentMeasurement | None) -> dict[str, Any] | None:
+def comment_metrics(found: CommentMeasurement | None, seconds: Mapping[str, float]) -> dict[str, Any] | None:
     """The figures by check and side as plain values, "specificity" by photograph and "likelihood" for the plot.
 
-    None where the comments weren't measured.
+    Args:
+        found: None where the comments weren't measured, as is then the result.
+        seconds: processor time by part (`EvaluationSamples.processor_time`).
     """
     if found is None:
         return None
@@ -57,6 +59,7 @@ def comment_metrics(found: CommentMeasurement | None) -> dict[str, Any] | None:
         "figures": figures,
         "specificity": dict(zip(own.photographs, own.excess.tolist(), strict=True)) if own is not None else {},
         "likelihood": plotted,
+        "processor_time": dict(seconds),
     }
 
 
