@@ -23,7 +23,7 @@ import numpy as np
 from bench.comment_faults import COMMENT_FAULTS, Comments, ScoredScene, sound_comments
 from mondrian_core.evaluation.gates.comments_gate import COMMENTS
 from mondrian_core.evaluation.gates.results import FAIL, GateMeasurements, GateResult
-from mondrian_core.evaluation.measure.comments.measurement import comment_measurement
+from mondrian_core.evaluation.measure.comment_measurement import comment_measurement
 from mondrian_core.evaluation.measure.samples import load_evaluation_samples
 from mondrian_core.mini.renderer import sample_scene
 from mondrian_core.mini.scene_critic import ANSEL, GENERIC, WATKINS, score_scene

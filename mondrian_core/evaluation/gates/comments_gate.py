@@ -22,7 +22,7 @@ from mondrian_core.evaluation.gates.results import (
     Verdict,
     short_number,
 )
-from mondrian_core.evaluation.measure.comments.measurement import CommentMeasurement
+from mondrian_core.evaluation.measure.comment_measurement import CommentMeasurement
 from mondrian_core.evaluation.measure.comments.voice import FEWEST_CRITIQUES
 from mondrian_core.evaluation.measure.contamination import NGRAM_WORDS
 from mondrian_core.recipes import GateRecipe
@@ -143,7 +143,8 @@ def _judge_voice(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
         return too_few
     if recognizes <= recipe.attributed_share:
         return _not_judged(
-            f"the voices can't be told apart ({found.recognized} of {tested} critiques attributed rightly)", n
+            f"the classifier can't distinguish the voices ({found.recognized} of {tested} critiques)",
+            n,
         )
     another = intervals.clopper_pearson_upper(found.attributed, n, 1 - _level(recipe)) < recipe.attributed_share
     closer = np.mean([found.candidate[name] - value for name, value in found.base.items()]) if found.base else -1.0
@@ -272,7 +273,7 @@ COMMENT_CHECKS: tuple[Check, ...] = (
     Check(
         name="voice",
         rule="a classifier of words attributes the answers to this advisor, and not to the workspace's other advisors",
-        fails_when="fewer than {gates.attributed_share:.0%} are (exact bound), and they are no closer to the advisor "
+        fails_when="fewer than {gates.attributed_share:.0%} are (exact bound), and they are not closer to the advisor "
         "than the base's answers",
         inconclusive_when=f"fewer than {FEWEST_CRITIQUES} critiques on a side, or the classifier can't tell them apart "
         "(leave-one-out)",

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
 from mondrian_core.evaluation.measure.calibration import CalibrationComparison
-from mondrian_core.evaluation.measure.comments.measurement import CommentMeasurement
+from mondrian_core.evaluation.measure.comment_measurement import CommentMeasurement
 from mondrian_core.evaluation.measure.health_metrics import ImageDependence, ModeCollapse
 from mondrian_core.evaluation.measure.latency import LatencyOverhead
 from mondrian_core.evaluation.measure.metrics import ArmComparison, FormatStatistics

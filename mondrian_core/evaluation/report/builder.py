@@ -24,7 +24,7 @@ from mondrian_core.evaluation.measure.calibration import (
     compare_with_calibrations,
     training_score_table,
 )
-from mondrian_core.evaluation.measure.comments.measurement import comment_measurement
+from mondrian_core.evaluation.measure.comment_measurement import comment_measurement
 from mondrian_core.evaluation.measure.contamination import verbatim_overlap_share
 from mondrian_core.evaluation.measure.cross_validation import CrossValidationSamples, other_fold_means
 from mondrian_core.evaluation.measure.latency import LatencyOverhead, overhead_from_pairs

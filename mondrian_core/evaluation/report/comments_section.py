@@ -12,7 +12,7 @@ from mondrian_core.charts.drawing import Drawing
 from mondrian_core.charts.interval_plot import IntervalPlot, IntervalRow, interval_plot
 from mondrian_core.evaluation.gates.comments_gate import COMMENTS
 from mondrian_core.evaluation.gates.results import GateResult
-from mondrian_core.evaluation.measure.comments.measurement import CommentMeasurement
+from mondrian_core.evaluation.measure.comment_measurement import CommentMeasurement
 from mondrian_core.evaluation.measure.comments.texts import WrittenAnswer, read_answer
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.evaluation.report.worst_cases import photograph_title

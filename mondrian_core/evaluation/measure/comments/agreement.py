@@ -69,7 +69,7 @@ class ScoreProbe:
                 dict.fromkeys(term for each in kept for text in each.comments.values() for term in terms_of(text))
             )
         }
-        scores = np.array([[each.scores[name] for name in DIMENSIONS] for each in kept], dtype=np.float64)
+        scores = _written_scores(kept)
         self._means = scores.mean(axis=0)
         self._known = self._rows(kept)
         kernel = self._kernel(self._known, len(kept))
@@ -101,6 +101,11 @@ class ScoreProbe:
         dimension = np.arange(len(DIMENSIONS))
         same = np.tile(dimension, answers)[:, None] == np.tile(dimension, self._known.shape[0] // len(DIMENSIONS))
         return np.asarray(cosine * (1.0 + same))
+
+
+def _written_scores(answers: Sequence[WrittenAnswer]) -> Vector:
+    """(N, D) of the answers."""
+    return np.array([[each.scores[name] for name in DIMENSIONS] for each in answers], dtype=np.float64)
 
 
 def score_agreement(predicted: Vector, written: Vector, seed: int = 0) -> ScoreAgreement | None:
@@ -155,10 +160,12 @@ def comment_agreement(
     probes = {fold: ScoreProbe(critiques) for fold, critiques in training.items() if len(critiques) >= FEWEST_CRITIQUES}
     found = {}
     for side, by_photograph in answers.items():
-        kept = [each for name, each in by_photograph.items() if fold_of.get(name, 0) in probes]
-        if kept:
-            predicted = np.vstack([probes[fold_of.get(each.photograph, 0)].predict([each]) for each in kept])
-            written = np.array([[each.scores[name] for name in DIMENSIONS] for each in kept], dtype=np.float64)
+        inside = {
+            fold: [each for name, each in by_photograph.items() if fold_of.get(name, 0) == fold] for fold in probes
+        }
+        parts = [(probes[fold].predict(kept), _written_scores(kept)) for fold, kept in inside.items() if kept]
+        if parts:
+            predicted, written = (np.vstack(rows) for rows in zip(*parts, strict=True))
             found[side] = score_agreement(predicted, written, seed)
     advisor, candidate = found.get("advisor"), found.get("candidate")
     return CommentAgreement(advisor, candidate, found.get("base")) if advisor and candidate else None

@@ -38,7 +38,7 @@ def broken_text(
 
     Args:
         candidate: its answers.
-        advisor: critiques by the advisor: what they do is no fault of the candidate.
+        advisor: critiques by the advisor: the candidate may do what they do.
         others: more answers whose words are known, such as the base's.
     """
     words = frozenset(word for answer in (*advisor, *others) for text in answer.texts for word in words_of(text))

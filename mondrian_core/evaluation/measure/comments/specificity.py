@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mondrian_core.evaluation.measure.comments.texts import WrittenAnswer, words_of
 
-CHOICES = 8  # photographs among which the right one is to be found
+CHOICES = 8  # photographs among which the right one must be found
 
 Vector = NDArray[np.float64]
 
