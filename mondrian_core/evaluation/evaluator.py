@@ -14,7 +14,7 @@ from mondrian_core.errors import BadAdapter, BadInput
 from mondrian_core.evaluation.early_stop import format_stopping_rule, record_stop
 from mondrian_core.evaluation.measure import probes
 from mondrian_core.evaluation.measure.answer_cache import AnswerCache, adapter_files_digest
-from mondrian_core.evaluation.measure.comments.likelihood import probe_comment_likelihood
+from mondrian_core.evaluation.measure.comments.likelihood import PROCESSOR_TIME, probe_comment_likelihood
 from mondrian_core.evaluation.measure.contamination import (
     TrainingProvenance,
     contaminated_photographs,
@@ -33,12 +33,7 @@ from mondrian_core.evaluation.measure.runner import (
     EvaluationModel,
     EvaluationRunner,
 )
-from mondrian_core.evaluation.measure.samples import (
-    OTHER_ADVISORS,
-    PROCESSOR_TIME,
-    EvaluationSamples,
-    load_evaluation_samples,
-)
+from mondrian_core.evaluation.measure.samples import OTHER_ADVISORS, EvaluationSamples, load_evaluation_samples
 from mondrian_core.evaluation.report.builder import build_evaluation_report
 from mondrian_core.evaluation.report.evaluation_report import EvaluationReport
 from mondrian_core.events import EventListener, StageFinished, StageProgressed, ignore_events
@@ -248,10 +243,7 @@ def _run_measurements(
             runner.listen(StageProgressed(STAGE, len(outcomes), len(outcomes), "divergence from the base"))
             runner.measure_divergences(subjects, outcomes, known.divergences)
             runner.measure_latency(subjects, known.pairs)
-            critiques = {name: record["critique"] for name, record in known.labels.items() if record.get("critique")}
-            before = time.process_time()
-            probe_comment_likelihood(runner, subjects, critiques, known.comment_likelihoods)
-            of_comments = time.process_time() - before
+            probe_comment_likelihood(runner, subjects, known.critiques, known.comment_likelihoods)
             probes.probe_edited_copies(runner, subjects, known.edited)
             probes.record_pictures_of_tail(runner, subjects, outcomes, known.pictures)
             probes.probe_constrained_decoding(runner, subjects, known.constrained)
@@ -261,9 +253,9 @@ def _run_measurements(
             if info.cross_validation is not None:
                 read = None if known.labels else known.comment_likelihoods
                 cross_validate(runner, info.cross_validation, known.folds, read)
-            if len(known.comment_likelihoods) == 0 and not known.outcomes:  # a resumed evaluation has counted a part
-                seconds = {"comments": of_comments, "evaluation": time.process_time() - began}
-                runner.samples.append(PROCESSOR_TIME, {"seconds": seconds})
+            if not known.outcomes:  # a resumed evaluation has used more
+                seconds = time.process_time() - began
+                runner.samples.append(PROCESSOR_TIME, {"part": "evaluation", "seconds": seconds})
     finally:
         runner.model.use(None)
 

@@ -10,6 +10,7 @@ from typing import Any
 from mondrian_core.evaluation.measure.calibration import TrainingAnswer
 from mondrian_core.evaluation.measure.comments.likelihood import (
     LIKELIHOOD,
+    PROCESSOR_TIME,
     ReadCritique,
     read_critique_from_record,
 )
@@ -19,7 +20,6 @@ from mondrian_core.evaluation.measure.metamorphic import EditedCopyOutcome
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.samples_file import PhotographOrigin, SamplesFile
 
-PROCESSOR_TIME = "processor_time"  # kind of the record with the time of the likelihoods and of everything
 OTHER_ADVISORS = "other_advisors"  # kind of the record with the other advisors' critiques
 _NOT_RECORDED = PhotographOrigin.UNKNOWN
 
@@ -42,7 +42,7 @@ class EvaluationSamples:
         folds: samples of cross-validation.
         training: critiques that the candidate was trained on.
         other_critiques: by the workspace's other advisors, to compare voices.
-        processor_time: seconds by part, "comments" (likelihoods) of "evaluation" (everything); {} for a resumed one.
+        processor_time: seconds by part, "comments" (likelihoods) and "evaluation" (everything; not of a resumed one).
         comment_likelihoods: how likely the advisor's held-out comments are under base and candidate.
         pictures: by name, records of the photographs without labels on which candidate and base differ most:
             "picture", a thumbnail (JPEG, base64), and "title", the file; None for a rendered one.
@@ -83,6 +83,11 @@ class EvaluationSamples:
             for outcome in self.outcomes
             if outcome.arm == arm and (self.origin(outcome.photograph) == PhotographOrigin.OWN) is own
         ]
+
+    @property
+    def critiques(self) -> dict[str, str]:
+        """The advisor's critiques of the labelled photographs, for those that have one."""
+        return {name: record["critique"] for name, record in self.labels.items() if record.get("critique")}
 
     @property
     def scored(self) -> tuple[Mapping[str, Mapping[str, Any]], Sequence[EvaluationOutcome]]:
@@ -131,7 +136,7 @@ def load_evaluation_samples(path: Path) -> EvaluationSamples:
         ),
         training=tuple(single("training", "critiques", ())),
         other_critiques=tuple(single(OTHER_ADVISORS, "critiques", ())),
-        processor_time=single(PROCESSOR_TIME, "seconds", {}),
+        processor_time={part: float(record["seconds"]) for (part,), record in latest[PROCESSOR_TIME].items()},
         comment_likelihoods=tuple(read_critique_from_record(record) for record in latest[LIKELIHOOD].values()),
         pictures={name: record for (name,), record in latest["picture"].items()},
         preferences=tuple(latest["preference"].values()),
@@ -146,7 +151,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "facts": (),
     "training": (),
     OTHER_ADVISORS: (),
-    PROCESSOR_TIME: (),
+    PROCESSOR_TIME: ("part",),
     LIKELIHOOD: ("photograph", "arm"),
     "load": (),
     "stopped": (),

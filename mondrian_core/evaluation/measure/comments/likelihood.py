@@ -7,6 +7,7 @@ Legend: `N` photographs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from mondrian_core.samples_file import BASE, CANDIDATE
 from mondrian_core.training_target import training_target
 
 Vector = NDArray[np.float64]
-LIKELIHOOD = "comment_likelihood"  # kind of record in samples.jsonl
+LIKELIHOOD, PROCESSOR_TIME = "comment_likelihood", "processor_time"  # kinds of records in samples.jsonl
 # With how many photographs an arm reads a critique. The base's reading only says how much a photograph tells; the
 # candidate also has to find the right one.
 READINGS: Mapping[str, int] = {BASE: 4, CANDIDATE: CHOICES}
@@ -105,7 +106,7 @@ def probe_comment_likelihood(
         known: what is recorded already.
         adapter: of the fold; None: the candidate.
     """
-    done = {(each.photograph, each.arm) for each in known}
+    began, done = time.process_time(), {(each.photograph, each.arm) for each in known}
     answers = {name: answer for name, text in critiques.items() if (answer := _target(text, runner.prompt.form))}
     chosen = [subject for subject in subjects if subject.name in answers][: runner.recipe.evaluate.comment_photographs]
     folders = {BASE: None, CANDIDATE: adapter or runner.adapters[CANDIDATE]}
@@ -123,6 +124,8 @@ def probe_comment_likelihood(
             runner.listen(StageProgressed("comments", place + 1, len(chosen), f"{subject.name}: {arm}"))
         for name, by_shown in nats.items():
             runner.samples.append(LIKELIHOOD, {"photograph": name, "arm": arm, "nats": by_shown})
+    if not done:
+        runner.samples.append(PROCESSOR_TIME, {"part": "comments", "seconds": time.process_time() - began})
 
 
 def _readers(n: int, choices: int) -> list[list[int]]:
