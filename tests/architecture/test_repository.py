@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.architecture import generated_docs
 from tests.architecture.generated_docs import with_generated_parts
 from tests.git_files import copy_tracked_files, tracked_files
 from tests.record_slow_tests import read_slow_tests
@@ -100,6 +101,31 @@ def test_every_page_is_listed_by_the_index_of_its_folder() -> None:
         index = page.parent.parent / "index.md" if page.name == "index.md" else page.parent / "index.md"
         linked = {Path(os.path.normpath(index.parent / target)) for target in _link_targets(index)}
         assert page in linked, f"{index} does not link to {page}"
+
+
+def test_decisions_are_grouped_and_need_their_first_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path("docs/decisions/0001-one.md")
+    (tmp_path / page.parent).mkdir(parents=True)
+    lines = "# 0001. One\n\nStatus: superseded by [0002](0002-two.md): removed\nDate: 2026-01-01, revised\n"
+    monkeypatch.setattr(generated_docs, "ROOT", tmp_path)
+    (tmp_path / page).write_text(f"{lines}Topic: Training\n")
+    row = "| [0001. One](0001-one.md) | superseded by [0002](0002-two.md) | 2026-01-01 |"
+    assert f"## Training\n\n| decision | status | date |\n|---|---|---|\n{row}\n" in generated_docs.decision_tables(
+        [page]
+    )
+    for missing in (lines, f"{lines}Topic: Travelling\n"):
+        (tmp_path / page).write_text(missing)
+        with pytest.raises(ValueError, match="needs the lines `Status"):
+            generated_docs.decision_tables([page])
+
+
+def test_every_guide_ends_with_how_to_check_it() -> None:
+    guides = [file for file in tracked_files() if file.parent == Path("docs/how-to") and file.name != "index.md"]
+    sections = {
+        guide: re.findall(r"^## (.+)$", (ROOT / guide).read_text(encoding="utf-8"), re.MULTILINE) for guide in guides
+    }
+    # of the self-test the whole page is the check
+    assert [guide.stem for guide, found in sections.items() if found[-1] != "Check"] == ["selftest"]
 
 
 def test_packaging_contains_no_urls() -> None:
