@@ -155,7 +155,7 @@ def _prefect(page: Page, studio: Studio, path: str) -> None:
 
 def _prefect_runs(page: Page, studio: Studio) -> None:
     _prefect(page, studio, "/runs")
-    expect(page.get_by_text("Candidate").first).to_be_visible()
+    expect(page.get_by_text("Promoted").first).to_be_visible()
 
 
 def _prefect_deployments(page: Page, studio: Studio) -> None:
@@ -169,8 +169,9 @@ def _prefect_automations(page: Page, studio: Studio) -> None:
 
 
 def _prefect_retraining(page: Page, studio: Studio) -> None:
-    _prefect(page, studio, f"/runs/flow-run/{studio.runs['candidate']}")
-    expect(page.get_by_text("Candidate").first).to_be_visible()
+    _prefect(page, studio, f"/runs/flow-run/{studio.runs['promoted']}")
+    expect(page.get_by_text("Promoted").first).to_be_visible()
+    expect(page.get_by_text("promote", exact=False).nth(1)).to_be_visible()
 
 
 def _prefect_approval(page: Page, studio: Studio) -> None:
