@@ -125,11 +125,6 @@ def _report(page: Page, studio: Studio) -> None:
     expect(page.get_by_role("heading", level=1)).to_be_visible()
 
 
-def _promote(page: Page, studio: Studio) -> None:
-    page.goto(f"{studio.service}/registry/{ADVISOR}/v0002/promote")
-    expect(page.get_by_role("button", name="Promote")).to_be_visible()
-
-
 def _drift(page: Page, studio: Studio) -> None:
     page.goto(f"{studio.service}/drift")
     expect(page.locator(".signals .drawing").first).to_be_visible()
@@ -171,13 +166,8 @@ def _prefect_automations(page: Page, studio: Studio) -> None:
 def _prefect_retraining(page: Page, studio: Studio) -> None:
     _prefect(page, studio, f"/runs/flow-run/{studio.runs['promoted']}")
     expect(page.get_by_text("Promoted").first).to_be_visible()
-    expect(page.get_by_text("promote", exact=False).nth(1)).to_be_visible()
-
-
-def _prefect_approval(page: Page, studio: Studio) -> None:
-    _prefect(page, studio, f"/runs/flow-run/{studio.runs['question']}")
-    page.get_by_role("button", name="Resume").first.click()
-    expect(page.get_by_role("dialog").get_by_text("approve").first).to_be_visible()
+    page.get_by_text("Artifacts", exact=True).first.click()
+    expect(page.locator("a[href*='/artifacts/']").first).to_be_visible()
 
 
 DEMO = "demo.svg"  # the terminal recording
@@ -190,13 +180,11 @@ PICTURES = (
     Picture("contact-sheet", _contact_sheet),
     Picture("runs", _runs, (1200, 560)),
     Picture("report", _report),
-    Picture("promote", _promote),
     Picture("drift", _drift),
-    Picture("prefect-runs", _prefect_runs),
+    Picture("prefect-runs", _prefect_runs, (1200, 1150)),
     Picture("prefect-deployments", _prefect_deployments),
     Picture("prefect-automations", _prefect_automations),
     Picture("prefect-retraining", _prefect_retraining),
-    Picture("prefect-approval", _prefect_approval),
 )
 
 

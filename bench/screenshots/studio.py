@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,14 +45,14 @@ SHOOTS = (
 )
 RATINGS = (4, 5, 3, 4, 4, 5)  # of the latest critiques
 SHEET_PHOTOGRAPHS = 8
-# trained in a minute; with so few measurements the gates can't decide, which is what the approval form is for
+# trained in a minute; with so few measurements the gates usually can't decide
 SHORT_RECIPE: dict[str, Any] = {
     "name": "short",
     "data": {"variants": 0},
     "train": {"epochs": 2, "answered_photographs": 0},
     "evaluate": {"compliance_photographs": 12, "edited_photographs": 0, "constrained_photographs": 0, "rag": False},
 }
-PAUSE_SECONDS, LONGEST_SECONDS = 0.5, 1800.0
+LONGEST_SECONDS = 1800.0
 
 
 @dataclass(kw_only=True)
@@ -196,34 +195,17 @@ def _answers(studio: Studio, photographs: list[Path]) -> None:
 
 
 def _week(studio: Studio) -> None:
-    """Runs of each kind: a second training, which the gates leave undecided, nothing new, a refusal, a question."""
+    """Runs of several kinds besides the demo's: a second training, the same without anything new, the drift watch."""
     with prefect_client(studio.prefect) as client:
         promoted = [run for run in client.read_flow_runs() if run.state and run.state.name == "Promoted"]
         studio.runs["promoted"] = promoted[0].id  # the demo's
-    _run(studio, "candidate", "retrain/scheduled", recipe=SHORT_RECIPE)
+    _run(studio, "short", "retrain/scheduled", recipe=SHORT_RECIPE)
     _run(studio, "unchanged", "retrain/scheduled", recipe=SHORT_RECIPE)
     _run(studio, "drift", "drift/scheduled")
-    asked = {"version": "v0002", "reason": "calmer words on light", "approve": True}
-    _run(
-        studio, "declined", "promote/manual", answer={"approve": False, "name": "Ansel", "comment": "too few"}, **asked
-    )
-    _run(studio, "question", "promote/manual", answer={}, **asked)
 
 
-def _run(
-    studio: Studio, name: str, deployment: str, answer: Mapping[str, Any] | None = None, **parameters: Any
-) -> None:
-    """Start a run and wait for its end; with `answer`, until it asks. An empty answer leaves it waiting."""
-    studio.runs[name] = start_deployment_run(studio.prefect, deployment, {"advisor": ADVISOR, **parameters})
+def _run(studio: Studio, name: str, deployment: str, **parameters: Any) -> None:
+    """Start a run and wait for its end."""
     print(f"{deployment} ({name})", flush=True)
-    if answer is not None:
-        with prefect_client(studio.prefect) as client:
-            until = time.monotonic() + LONGEST_SECONDS
-            while not ((state := client.read_flow_run(studio.runs[name]).state) and state.is_paused()):
-                if (state and state.is_final()) or time.monotonic() > until:
-                    raise Broken(f"{deployment} did not ask: {state}", f"Look at {studio.prefect.ui}.")
-                time.sleep(PAUSE_SECONDS)
-            if not answer:
-                return
-            client.resume_flow_run(studio.runs[name], run_input=dict(answer))
+    studio.runs[name] = start_deployment_run(studio.prefect, deployment, {"advisor": ADVISOR, **parameters})
     print(f"  {follow_flow_run(studio.prefect, studio.runs[name], lambda _: None).state}", flush=True)
