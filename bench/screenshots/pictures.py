@@ -163,13 +163,6 @@ def _prefect_automations(page: Page, studio: Studio) -> None:
     expect(page.get_by_text("Mondrian: retrain", exact=False).first).to_be_visible()
 
 
-def _prefect_retraining(page: Page, studio: Studio) -> None:
-    _prefect(page, studio, f"/runs/flow-run/{studio.runs['promoted']}")
-    expect(page.get_by_text("Promoted").first).to_be_visible()
-    page.get_by_text("Artifacts", exact=True).first.click()
-    expect(page.locator("a[href*='/artifacts/']").first).to_be_visible()
-
-
 DEMO = "demo.svg"  # the terminal recording
 PICTURES = (
     Picture("front-page", _front, (1200, 940)),
@@ -184,7 +177,6 @@ PICTURES = (
     Picture("prefect-runs", _prefect_runs, (1200, 1150)),
     Picture("prefect-deployments", _prefect_deployments),
     Picture("prefect-automations", _prefect_automations),
-    Picture("prefect-retraining", _prefect_retraining),
 )
 
 

@@ -23,7 +23,6 @@ from PIL import Image
 
 from bench.screenshots.terminal_recording import TerminalRecording, record_terminal
 from deployments.prefect_instance import PrefectInstance
-from deployments.prefect_setup import prefect_client
 from deployments.run_watcher import follow_flow_run, start_deployment_run
 from mondrian_core.data.sample_workspace import ADVISOR
 from mondrian_core.errors import Broken
@@ -196,9 +195,6 @@ def _answers(studio: Studio, photographs: list[Path]) -> None:
 
 def _week(studio: Studio) -> None:
     """Runs of several kinds besides the demo's: a second training, the same without anything new, the drift watch."""
-    with prefect_client(studio.prefect) as client:
-        promoted = [run for run in client.read_flow_runs() if run.state and run.state.name == "Promoted"]
-        studio.runs["promoted"] = promoted[0].id  # the demo's
     _run(studio, "short", "retrain/scheduled", recipe=SHORT_RECIPE)
     _run(studio, "unchanged", "retrain/scheduled", recipe=SHORT_RECIPE)
     _run(studio, "drift", "drift/scheduled")
