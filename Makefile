@@ -1,6 +1,6 @@
 # Every target builds .venv from the lock when it is missing or outdated; no other set-up is needed.
-# Variables: PYTHON (the interpreter to build with), VENV (where), ARGS (passed to pytest, demo, up, down, bench, figures
-# and dist), WORKERS (processes that share the tests; 0 runs them in pytest's own process, for a debugger),
+# Variables: PYTHON (the interpreter to build with), VENV (where), ARGS (passed to pytest, demo, up, down, bench, figures,
+# screenshots and dist), WORKERS (processes that share the tests; 0 runs them in pytest's own process, for a debugger),
 # COVERAGE (`make check` fails below this percentage).
 
 new_enough := import sys; sys.exit(sys.version_info < (3, 11))
@@ -28,7 +28,7 @@ pytest = $(py) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 sources := mondrian mondrian_core tasks flows deployments mini_training bench tests docs/conf.py
 present = $(wildcard $(sources))
 
-.PHONY: help setup demo up down bench figures test quick soak realsize check docs lint format types contracts dependencies prose slow-tests lock lock-check dist clean
+.PHONY: help setup demo up down bench figures screenshots test quick soak realsize check docs lint format types contracts dependencies prose slow-tests lock lock-check dist clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,9 @@ down: $(ready)  ## stop what `make up` started
 
 bench: $(ready)  ## run the benchmarks
 	@$(py) -m bench $(ARGS)
+
+screenshots: $(ready)  ## make the pictures of docs/images again, which takes half an hour; ARGS selects some
+	@nice -n 10 $(py) -m bench.screenshots $(ARGS)
 
 figures: $(ready)  ## make the tables of docs/experiments again, which takes long; ARGS selects pages or tables
 	@nice -n 10 $(py) -m bench.figures $(ARGS)

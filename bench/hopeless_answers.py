@@ -31,6 +31,7 @@ from mondrian_core.evaluation import (
 )
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.inference.loop_detection import LoopDetector
+from mondrian_core.models.text_likelihood import TextLikelihood
 from mondrian_core.photograph_model import OnToken, Question, answer_one_by_one
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.recipes import recipe_from_values
@@ -99,6 +100,12 @@ class ScriptedModel:
     def ask_each(self, questions: Sequence[Question]) -> Iterator[tuple[int, CountedAnswer | Exception]]:
         """One after the other."""
         return answer_one_by_one(self.ask, questions)
+
+    def comment_likelihoods(
+        self, adapter: Path | None, image: Image.Image, answers: Sequence[str]
+    ) -> Sequence[TextLikelihood]:
+        """Constant ones; they take no decoding."""
+        return [TextLikelihood(-1.0, 1) for _ in answers]
 
     def divergence(self, adapter: Path, image: Image.Image, text: str) -> float:
         """A plausible effect, in nats; it takes no decoding."""

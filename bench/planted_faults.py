@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from bench.comment_faults import COMMENT_FAULTS, ScoredScene
 from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.evaluation import (
     CandidateInfo,
@@ -181,6 +182,23 @@ def invert_some_answers(samples: Path) -> None:
         file.append("answer", {key: value for key, value in record.items() if key != "kind"} | inverted)
 
 
+def _with_comment_fault(name: str) -> RowTransform:
+    """Keep photographs and scores, and write faulty comments."""
+
+    def transform(split: SceneSplit, rows: list[DatasetRow]) -> list[DatasetRow]:
+        scored = [
+            ScoredScene(scene, {key: round(score) for key, score in row.scores.items()})
+            for scene, row in zip(split.train, rows, strict=True)
+        ]
+        comments = COMMENT_FAULTS[name](scored, np.random.default_rng(11))
+        return [
+            _with_answer(row, canonical_answer(make_critique(dict(each.scores), texts)))
+            for row, each, texts in zip(rows, scored, comments, strict=True)
+        ]
+
+    return transform
+
+
 FAULTS: Mapping[str, PlantedFault] = {
     "sound": PlantedFault(_unchanged, "score_error"),
     "another advisor": PlantedFault(_with_other_advisor, "score_error"),
@@ -192,6 +210,7 @@ FAULTS: Mapping[str, PlantedFault] = {
     "cut short": PlantedFault(_with_truncated_answers, "format_compliance"),
     "test in training": PlantedFault(_with_leaked_test, "health", "leakage"),
     "catastrophic on some": PlantedFault(_unchanged, "tail", doctor=invert_some_answers),
+    **{name: PlantedFault(_with_comment_fault(name), "comments") for name in COMMENT_FAULTS},
 }
 
 
@@ -200,7 +219,7 @@ def _evaluate_faulty_training(
 ) -> EvaluationReport:
     """Train on the rows and evaluate the adapter."""
     from mondrian_core.mini import rendered_photographs
-    from mondrian_core.mini.scene_critic import ANSEL
+    from mondrian_core.mini.scene_critic import ANSEL, WATKINS
     from mondrian_core.models.lora import lora_layers
     from mondrian_core.training import TrainingRows, train_adapter
 
@@ -219,6 +238,7 @@ def _evaluate_faulty_training(
     known = CandidateInfo(
         problems=lora_layers.validate_adapter_folder(base, result.adapter),
         trained=trained,
+        other_critiques=[row.answer for row in scene_rows(split.train, WATKINS)],
         cache=folder.parent / "cache",
     )
     inputs = EvaluationInputs(

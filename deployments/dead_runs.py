@@ -9,14 +9,12 @@ from deployments.machines import registered_machines
 from deployments.prefect_instance import POOL, PrefectInstance
 from deployments.prefect_setup import ACTIVE_STATES, prefect_client
 from tasks import liveness
-from tasks.handover import TRAIN_DEPLOYMENT, handed_over_state
 from tasks.server_time import server_time
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun, State
 
-RESUMABLE = ("retrain/scheduled", TRAIN_DEPLOYMENT)
 START_TIMEOUT_SECONDS = (
     120.0  # from a worker's claim of a run to the run's lock file; a second or two on an idle machine
 )
@@ -56,6 +54,8 @@ def end_dead_runs(place: PrefectInstance, reason: str, *, worker_stopped: bool =
             may_start = not worker_stopped and age < START_TIMEOUT_SECONDS
             state = _state_for_dead_run(place, run, reason, may_start=may_start)
             if state is not None and state.is_crashed() and run.deployment_id in resumable:
+                from tasks.handover import handed_over_state
+
                 state = handed_over_state(reason)
             if state is not None:
                 client.set_flow_run_state(run.id, state, force=True)
@@ -72,7 +72,9 @@ def _is_ours(place: PrefectInstance, run: FlowRun, age: float) -> bool:
 
 
 def _resumable_deployments(client: SyncPrefectClient) -> frozenset[UUID]:
-    return frozenset(client.read_deployment_by_name(name).id for name in RESUMABLE)
+    from tasks.handover import TRAIN_DEPLOYMENT  # imports Prefect, which a command does after set_prefect_home
+
+    return frozenset(client.read_deployment_by_name(name).id for name in ("retrain/scheduled", TRAIN_DEPLOYMENT))
 
 
 def _state_for_dead_run(place: PrefectInstance, run: FlowRun, reason: str, *, may_start: bool) -> State[Any] | None:

@@ -268,6 +268,9 @@ class EvaluateRecipe(_RecipeTable):
         description="training photographs that the base answers too, so that its calibrations learn from the critiques "
         "that the adapter learned from; 0: they are cross-fitted on the tested photographs",
     )
+    comment_photographs: Annotated[int, Looser.NEVER] = Field(
+        default=12, ge=0, description="labelled photographs whose critiques base and adapter read (gate `comments`)"
+    )
     effect_photographs: Annotated[int, Looser.NEVER] = Field(
         default=8, ge=1, description="photographs for measuring how much the adapter changes the base model's answers"
     )
@@ -354,6 +357,18 @@ class GateRecipe(_RecipeTable):
     )
     dependence_kept: Annotated[float, Looser.BELOW] = Field(
         default=0.75, ge=0, le=1, description="minimum image dependence, as a fraction of the base model's"
+    )
+    comment_likelihood_margin: Annotated[float, Looser.ABOVE] = Field(
+        default=0.10, ge=0, description="relative increase of the comments' nats per token that is not yet worse"
+    )
+    attributed_share: Annotated[float, Looser.BELOW] = Field(
+        default=0.5, ge=0, le=1, description="minimum share of answers in the advisor's voice, where others are known"
+    )
+    agreement_kept: Annotated[float, Looser.BELOW] = Field(
+        default=0.75, ge=0, le=1, description="minimum agreement of comments and scores, as a share of the advisor's"
+    )
+    copied_share: Annotated[float, Looser.ABOVE] = Field(
+        default=0.25, ge=0, le=1, description="maximum share of copied words beyond that of the advisor's own comments"
     )
     failed_share: Annotated[float, Looser.ABOVE] = Field(
         default=0.05, ge=0, lt=1, description="maximum share of photographs without any answer"

@@ -230,6 +230,14 @@ def answer_spans(answer: str) -> AnswerSpans:
     )
 
 
+def comment_spans(answer: str) -> list[tuple[int, int]]:
+    """(start, end) character offsets of the comments and recommendations of `canonical_answer`, without their quotes.
+
+    A key can't occur inside a text, where its quotes would be escaped.
+    """
+    return [found.span(1) for found in _TEXT_VALUE.finditer(answer)]
+
+
 def _number_span(text: str, key: str) -> tuple[int, int] | None:
     """Offsets of the number that follows the key."""
     place = text.find(key)
@@ -328,6 +336,7 @@ _REGIONS_SCHEMA: dict[str, Any] = {
     "maxItems": MAX_REGIONS,
 }
 _DIGITS = re.compile(r"[0-9]+(\.[0-9]+)?")
+_TEXT_VALUE = re.compile(r'"(?:comment|recommendation)": "((?:[^"\\]|\\.)*)"')
 _GRADE = r"^(10\.0|[0-9]\.[0-9])$"
 _VISIBLE = re.compile(VISIBLE_CHARACTER)
 _MUST_BE_ESCAPED = re.compile("[\x7f\ud800-\udfff]")

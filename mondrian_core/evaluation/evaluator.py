@@ -14,6 +14,7 @@ from mondrian_core.errors import BadAdapter, BadInput
 from mondrian_core.evaluation.early_stop import format_stopping_rule, record_stop
 from mondrian_core.evaluation.measure import probes
 from mondrian_core.evaluation.measure.answer_cache import AnswerCache, adapter_files_digest
+from mondrian_core.evaluation.measure.comments.likelihood import PROCESSOR_TIME, probe_comment_likelihood
 from mondrian_core.evaluation.measure.contamination import (
     TrainingProvenance,
     contaminated_photographs,
@@ -32,7 +33,7 @@ from mondrian_core.evaluation.measure.runner import (
     EvaluationModel,
     EvaluationRunner,
 )
-from mondrian_core.evaluation.measure.samples import EvaluationSamples, load_evaluation_samples
+from mondrian_core.evaluation.measure.samples import OTHER_ADVISORS, EvaluationSamples, load_evaluation_samples
 from mondrian_core.evaluation.report.builder import build_evaluation_report
 from mondrian_core.evaluation.report.evaluation_report import EvaluationReport
 from mondrian_core.events import EventListener, StageFinished, StageProgressed, ignore_events
@@ -81,6 +82,7 @@ class CandidateInfo:
         trained: the candidate's training data; None when unknown, which leaves contamination open.
         retrieval_photo_ids: IDs of the photographs that `retrieval_lookup` offers.
         retrieval_lookup: finds similar photographs for the baseline of the base with retrieval.
+        other_critiques: answers in the advisors' form by the workspace's other advisors, to compare voices.
         training_photographs: critiqued photographs of training, none of them tested; the base's calibrations are fitted
             on its answers about them. Empty: they are cross-fitted on the tested photographs.
         cross_validation: retrains the recipe fold by fold, for small datasets.
@@ -99,6 +101,7 @@ class CandidateInfo:
     trained: TrainingProvenance | None = None
     retrieval_photo_ids: frozenset[str] = frozenset()
     retrieval_lookup: probes.RetrievalLookup | None = None
+    other_critiques: Sequence[str] = ()
     training_photographs: Sequence[LabelledPhotograph] = ()
     cross_validation: CrossValidationPlan | None = None
     cache: Path | None = None
@@ -206,6 +209,8 @@ def evaluate_with_model(
             "look": dict(info.look) if info.look is not None else None,
         },
     )
+    if info.other_critiques and tuple(info.other_critiques) != load_evaluation_samples(samples.path).other_critiques:
+        samples.append(OTHER_ADVISORS, {"critiques": list(info.other_critiques)})
     if load_seconds is not None:
         samples.append("load", {"seconds": load_seconds})
     runner = EvaluationRunner(
@@ -228,6 +233,7 @@ def _run_measurements(
     runner: EvaluationRunner, subjects: Sequence[EvaluationPhotograph], known: EvaluationSamples, info: CandidateInfo
 ) -> None:
     """Measure what the samples `known` lack."""
+    began = time.process_time()
     try:
         outcomes = runner.answer_all(subjects, known.outcomes)
         if runner.is_lost(outcomes):
@@ -238,6 +244,7 @@ def _run_measurements(
             runner.listen(StageProgressed(STAGE, len(outcomes), len(outcomes), "divergence from the base"))
             runner.measure_divergences(subjects, outcomes, known.divergences)
             runner.measure_latency(subjects, known.pairs)
+            probe_comment_likelihood(runner, subjects, known.critiques, known.comment_likelihoods)
             probes.probe_edited_copies(runner, subjects, known.edited)
             probes.record_pictures_of_tail(runner, subjects, outcomes, known.pictures)
             probes.probe_constrained_decoding(runner, subjects, known.constrained)
@@ -245,7 +252,11 @@ def _run_measurements(
             if info.retrieval_lookup is not None and runner.recipe.evaluate.rag:
                 probes.probe_base_with_retrieval(runner, subjects, outcomes, info.retrieval_lookup, known.outcomes)
             if info.cross_validation is not None:
-                cross_validate(runner, info.cross_validation, known.folds)
+                read = None if known.labels else known.comment_likelihoods
+                cross_validate(runner, info.cross_validation, known.folds, read)
+            if not known.outcomes:  # a resumed evaluation has used more
+                seconds = time.process_time() - began
+                runner.samples.append(PROCESSOR_TIME, {"part": "evaluation", "seconds": seconds})
     finally:
         runner.model.use(None)
 

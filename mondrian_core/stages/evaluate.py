@@ -201,6 +201,7 @@ def _candidate_info(
             *base.identity.differences(_trained_base(context)),
         ),
         trained=test.trained,
+        other_critiques=evaluation_data.other_advisors_critiques(context),
         training_photographs=evaluation_data.labelled_photographs_from_rows(index, test.version),
         retrieval_photo_ids=frozenset(row.photo_id for row in index),
         retrieval_lookup=evaluation_data.build_retrieval_lookup(index) if settings.rag else None,

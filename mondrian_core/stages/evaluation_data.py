@@ -15,6 +15,7 @@ from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_le
 from mondrian_core.dataset_types import original_rows
 from mondrian_core.events import EventListener, StageNotice
 from mondrian_core.recipes import TrainRecipe
+from mondrian_core.rubric import Assessment, Critique, canonical_answer
 from mondrian_core.stages.training_data import photograph_file_names, preference_pairs_among
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from mondrian_core.evaluation import CrossValidationPlan, LabelledPhotograph, TrainingProvenance
     from mondrian_core.evaluation.measure.probes import RetrievalLookup
     from mondrian_core.prompts import PortfolioComparison
+    from mondrian_core.stages.context import StageContext
+
+MOST_OTHER_CRITIQUES = 200  # to compare voices; more make the file of samples large and the comparison no better
 
 
 def select_test_rows(version: DatasetVersion, trained: TrainingProvenance | None) -> tuple[list[DatasetRow], str]:
@@ -58,6 +62,30 @@ def labelled_photographs_from_rows(rows: list[DatasetRow], version: DatasetVersi
         )
         for row in original_rows(rows)
     ]
+
+
+def other_advisors_critiques(context: StageContext) -> list[str]:
+    """Complete critiques by the workspace's other advisors as answers, at most `MOST_OTHER_CRITIQUES`.
+
+    None where the machine has no database.
+    """
+    from mondrian_core.critique_files.records import record_from_profile
+
+    if not (context.root / "mondrian.db").is_file():
+        return []
+    with context.store() as store:
+        profiles = [each for each in store.each_profile() if each.advisor != context.advisor and each.origin == "human"]
+    profiles.sort(key=lambda profile: (profile.advisor, profile.id))
+    records = [record for profile in profiles if (record := record_from_profile(profile)) is not None]
+    count = min(len(records), MOST_OTHER_CRITIQUES)
+    answers = []
+    for record in (records[k * len(records) // count] for k in range(count)):
+        assessments = {
+            name: Assessment(score, record.comments[name], record.recommendations.get(name))
+            for name, score in record.scores.items()
+        }
+        answers.append(canonical_answer(Critique(assessments, record.overall_grade)))
+    return answers
 
 
 def build_retrieval_lookup(rows: list[DatasetRow]) -> RetrievalLookup:

@@ -1,4 +1,4 @@
-"""The file map in README.md, the lists of decisions and experiments, and the pages that are generated as a whole.
+"""The file map in CONTRIBUTING.md, lists of decisions and experiments, and the pages that are generated as a whole.
 
 They are made from docstrings, titles and first lines of pages, comments next to figures, and values and types of the code.
 `python -m tests.architecture.generated_docs` rewrites them. A test compares them with the tree.
@@ -119,7 +119,7 @@ def with_generated_parts() -> dict[str, str]:
     """What the pages with generated parts should contain, by path."""
     files = tracked_files()
     parts: dict[str, dict[str, str]] = {
-        "README.md": {"file map": f"```\n{file_map(files)}\n```"},
+        "CONTRIBUTING.md": {"file map": f"```\n{file_map(files)}\n```"},
         "docs/experiments/index.md": {"experiments": experiment_table(files)},
         "docs/decisions/index.md": {"decisions": decision_tables(files)},
         str(MEASURED_WHERE): {"measured where": measured_table(files)},

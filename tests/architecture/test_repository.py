@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.architecture import generated_docs
 from tests.architecture.generated_docs import with_generated_parts
 from tests.git_files import copy_tracked_files, tracked_files
 from tests.record_slow_tests import read_slow_tests
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-FENCES = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# pages that name commands for the first time; tests/docs runs their blocks
+COMMAND_PAGES = ("README.md", "docs/tutorials/each-stage.md", "docs/reference/commands.md")
 # Folders that only ever exist on one machine. Homebrew's is the same everywhere, so /opt alone isn't a sign.
 MACHINE_PATH = re.compile(r"(?<![\w.$~}>)/-])/(?:root|work|opt/(?!homebrew)\w+|home/(?!me\b|you\b|user\b)\w+|tmp/v)/\w")
 
@@ -32,25 +34,27 @@ def test_file_map_and_page_lists_are_up_to_date() -> None:
 
 
 def test_every_entry_of_the_file_map_has_a_description() -> None:
-    lines = next(text for _, text in FENCES if text.startswith("mondrian_core/")).splitlines()
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    lines = next(text for _, text in FENCE.findall(page) if text.startswith("mondrian_core/")).splitlines()
     assert [line for line in lines if len(line.split()) < 2] == [], "a package without a docstring"
 
 
 def shell_lines() -> list[list[str]]:
-    lines = [line for language, text in FENCES if language == "sh" for line in text.splitlines()]
-    table = re.findall(r"^\| `(mondrian [^`]*)`", README, re.MULTILINE)
-    inline = re.findall(r"`(make [a-z]+)`", README)
+    pages = "".join((ROOT / page).read_text(encoding="utf-8") for page in COMMAND_PAGES)
+    lines = [line for language, text in FENCE.findall(pages) if language == "sh" for line in text.splitlines()]
+    table = re.findall(r"^\| `(mondrian [^`]*)`", pages, re.MULTILINE)
+    inline = re.findall(r"`(make [a-z]+)`", pages)
     words = [shlex.split(line, comments=True) for line in [*lines, *table, *inline]]
     return [line for line in words if line]
 
 
-def test_make_targets_in_readme_exist() -> None:
+def test_documented_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {line[1] for line in shell_lines() if line[0] == "make"}
     assert {"demo", "test"} <= named <= targets
 
 
-def test_mondrian_commands_in_readme_parse_and_none_is_missing() -> None:
+def test_documented_commands_parse_and_none_is_missing() -> None:
     from mondrian import DEPLOYMENT_COMMANDS
     from mondrian_core.cli import normalize_words, parse_command
     from mondrian_core.cli.app import build_app
@@ -62,12 +66,12 @@ def test_mondrian_commands_in_readme_parse_and_none_is_missing() -> None:
         try:
             parse_command(normalize_words(plain), print, DEPLOYMENT_COMMANDS)
         except BadInput as error:
-            pytest.fail(f"README: mondrian {' '.join(arguments)}: {error}")
+            pytest.fail(f"mondrian {' '.join(arguments)}: {error}")
     commands = {name for name in build_app(extra_commands=DEPLOYMENT_COMMANDS) if not name.startswith("-")}
     assert {arguments[0] for arguments in named} == commands
 
 
-def test_deployments_in_readme_exist() -> None:
+def test_documented_deployments_exist() -> None:
     file = ROOT / "prefect.yaml"
     deployments = yaml.safe_load(file.read_text())["deployments"]
     flows = {entry["entrypoint"].split(":")[0].split("/")[-1].removesuffix(".py") for entry in deployments}
@@ -102,6 +106,31 @@ def test_every_page_is_listed_by_the_index_of_its_folder() -> None:
         assert page in linked, f"{index} does not link to {page}"
 
 
+def test_decisions_are_grouped_and_need_their_first_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path("docs/decisions/0001-one.md")
+    (tmp_path / page.parent).mkdir(parents=True)
+    lines = "# 0001. One\n\nStatus: superseded by [0002](0002-two.md): removed\nDate: 2026-01-01, revised\n"
+    monkeypatch.setattr(generated_docs, "ROOT", tmp_path)
+    (tmp_path / page).write_text(f"{lines}Topic: Training\n")
+    row = "| [0001. One](0001-one.md) | superseded by [0002](0002-two.md) | 2026-01-01 |"
+    assert f"## Training\n\n| decision | status | date |\n|---|---|---|\n{row}\n" in generated_docs.decision_tables(
+        [page]
+    )
+    for missing in (lines, f"{lines}Topic: Travelling\n"):
+        (tmp_path / page).write_text(missing)
+        with pytest.raises(ValueError, match="needs the lines `Status"):
+            generated_docs.decision_tables([page])
+
+
+def test_every_guide_ends_with_how_to_check_it() -> None:
+    guides = [file for file in tracked_files() if file.parent == Path("docs/how-to") and file.name != "index.md"]
+    sections = {
+        guide: re.findall(r"^## (.+)$", (ROOT / guide).read_text(encoding="utf-8"), re.MULTILINE) for guide in guides
+    }
+    # of the self-test the whole page is the check
+    assert [guide.stem for guide, found in sections.items() if found[-1] != "Check"] == ["selftest"]
+
+
 def test_packaging_contains_no_urls() -> None:
     for name in ("requirements.lock", "pyproject.toml", "Makefile", ".ci/run"):
         assert "://" not in (ROOT / name).read_text(), name
@@ -129,7 +158,8 @@ def test_changelog_begins_with_the_version_of_the_package() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     first = re.search(r"^## \[(.*?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert first and first[1] == version
-    assert f"mondrian-{version}" not in README, "a page that names the file of a version is soon outdated"
+    install = (ROOT / "docs" / "how-to" / "install.md").read_text(encoding="utf-8")
+    assert f"mondrian-{version}" not in install, "a page that names the file of a version is soon outdated"
 
 
 def test_no_file_contains_a_machine_name() -> None:

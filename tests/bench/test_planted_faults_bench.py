@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bench import planted_faults
+from bench.comment_faults import COMMENT_FAULTS
 from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_strict
 from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
@@ -65,6 +66,27 @@ def test_score_faults_change_scores_and_answer(world: planted_faults.SceneSplit,
     for row, first in zip(changed("upside down", world, rows), rows, strict=True):
         assert parse_critique_strict(row.answer).scores == {name: 10 - score for name, score in first.scores.items()}
         assert row.messages[-1]["content"][0]["text"] == row.answer
+
+
+@pytest.mark.parametrize("name", COMMENT_FAULTS)
+def test_comment_faults_keep_scores_and_photographs(
+    world: planted_faults.SceneSplit, rows: list[DatasetRow], name: str
+) -> None:
+    for row, first in zip(changed(name, world, rows), rows, strict=True):
+        now, before = parse_critique_strict(row.answer), parse_critique_strict(first.answer)
+        assert (row.image, row.scores, now.scores) == (first.image, first.scores, before.scores)
+        assert all(now.assessments[key].comment != before.assessments[key].comment for key in DIMENSIONS[:1])
+        assert row.messages[-1]["content"][0]["text"] == row.answer
+
+
+@pytest.mark.mini
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", ["sound", *COMMENT_FAULTS])
+def test_adapters_trained_with_faulty_comments_are_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sound adapter isn't, trained on as little."""
+    assert planted_faults.main([name, "--photographs", "24", "--epochs", "3"]) == 0
+    assert f"| {name} |" in capsys.readouterr().out
 
 
 def test_truncated_answers_are_unparsable(world: planted_faults.SceneSplit, rows: list[DatasetRow]) -> None:

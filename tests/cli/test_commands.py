@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mondrian import DEPLOYMENT_COMMANDS
 from mondrian_core.cli import main, normalize_words, parse_command
 from mondrian_core.cli.app import ADAPTER_COMMANDS, COMMANDS, ROLLOUT_COMMANDS, build_app
 from mondrian_core.store import Store
@@ -101,6 +102,16 @@ def test_help_does_not_load_the_model_libraries() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("\n[]")
+
+
+def test_commands_of_prefect_are_loaded_without_prefect() -> None:
+    """Prefect reads its home when it is imported, and tells people at a terminal that it collects data."""
+    modules = {place.partition(":")[0] for group in DEPLOYMENT_COMMANDS.values() for place, _ in group.values()}
+    code = f"import importlib, sys; [importlib.import_module(name) for name in {sorted(modules)}]; "
+    done = subprocess.run(
+        [sys.executable, "-c", code + "print('prefect' in sys.modules)"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("words", [[], ["adapters"], ["adapters", "unknown"], ["train"], ["link", "--advisor"]])

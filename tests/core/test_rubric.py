@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mondrian_core.answer_entries import dimension_from_label
 from mondrian_core.critique_parsing import (
     PARSE_ERROR_REASONS,
     CritiqueParseError,
-    dimension_from_label,
     normalize_answer_json,
     parse_critique_lenient,
     parse_critique_strict,

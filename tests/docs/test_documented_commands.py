@@ -22,10 +22,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from mondrian_core.mini.renderer import render_scene
+from mondrian_core.mini.scene import sample_scene
+from mondrian_core.mini.scene_critic import ANSEL, write_scene_critique
 from mondrian_core.ports import find_free_port
-from mondrian_core.rubric import DIMENSIONS
 from tests.git_files import ROOT, copy_tracked_files, tracked_files
 from tests.small_recipe import WHOLE_ANSWERS, small_recipe_toml
 
@@ -137,22 +138,24 @@ def unseen_lines(command: Command, printed: str) -> list[str]:
     return missing
 
 
-def _put_photographs_and_critiques(home: Path) -> None:
+def put_photographs_and_critiques(home: Path) -> None:
     """A folder tree of three photographs; twelve photographs, with a table of critiques of ten of them."""
-    names = ["Pictures/2024/01.jpg", "Pictures/2024/trip/02.jpg", "Pictures/Best/03.jpg"]
-    names += [f"Photographs/{number:02}.jpg" for number in range(1, 13)]
-    for seed, name in enumerate(names):
+    rng = np.random.default_rng(1)
+    rows = []
+    names = [f"Photographs/{number:02}.jpg" for number in range(1, 13)]
+    for name in ["Pictures/2024/01.jpg", "Pictures/2024/trip/02.jpg", "Pictures/Best/03.jpg", *names]:
+        scene = sample_scene(rng)
         file = home / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        colors = np.random.default_rng(seed).integers(0, 255, (6, 9, 3), np.uint8)
-        Image.fromarray(colors).resize((360, 240), Image.Resampling.BICUBIC).save(file)
+        render_scene(scene).save(file, quality=93)
+        row: dict[str, str | float] = {"photograph": file.name}
+        for dimension, each in write_scene_critique(scene, ANSEL, rng).assessments.items():
+            row |= {f"{dimension}_score": each.score, f"{dimension}_comment": each.comment}
+        rows.append(row)
     with (home / "critiques.csv").open("w", newline="") as table:
-        titles = [f"{dimension}_{part}" for dimension in DIMENSIONS for part in ("score", "comment")]
-        writer = csv.DictWriter(table, ["photograph", *titles])
+        writer = csv.DictWriter(table, list(rows[0]))
         writer.writeheader()
-        for number in range(1, 11):
-            cells = {title: number % 7 + 2 if title.endswith("score") else "It leads the eye." for title in titles}
-            writer.writerow({"photograph": f"{number:02}.jpg", **cells})
+        writer.writerows(rows[3:13])
 
 
 def newcomer(folder: Path) -> tuple[Path, dict[str, str]]:
@@ -171,7 +174,7 @@ def newcomer(folder: Path) -> tuple[Path, dict[str, str]]:
     for mark in (".locked", ".ready"):
         (venv / mark).touch()
     home = folder / "home"
-    _put_photographs_and_critiques(home)
+    put_photographs_and_critiques(home)
     machine = ("PATH", "LANG", "LC_ALL", "TMPDIR", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
     kept = {name: os.environ[name] for name in machine if name in os.environ}
     ours = {"HF_HUB_OFFLINE": "1", "MONDRIAN_ACCELERATOR_LOCK": str(folder / "accelerator.lock")}  # no other test's

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mondrian_core.critique_parsing import parse_critique_strict
 from mondrian_core.photograph_model import OnToken, Question, answer_one_by_one
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
 
@@ -61,6 +62,19 @@ class FakeGeneration:
     score_chances: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class FakeLikelihood:
+    """Replaces `models.text_likelihood.TextLikelihood`."""
+
+    nats: float
+    tokens: int
+
+
+def _scores_of(answer: str) -> np.ndarray:
+    critique = parse_critique_strict(answer)
+    return np.array([critique.scores[name] for name in DIMENSIONS])
+
+
 Critic = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -87,6 +101,7 @@ class FakeModel:
     fingerprint: str = "fake-model"
     metal: bool = False
     nats: float = 0.2
+    words: dict[str, float] = field(default_factory=dict)  # factor of the nats of an arm's comments
     slow: dict[str, float] = field(default_factory=dict)
     cut: frozenset[str] = frozenset()
     broken: Callable[[str, int], BaseException | None] = lambda arm, number: None
@@ -127,6 +142,13 @@ class FakeModel:
 
     def ask_each(self, questions: Sequence[Question]) -> Iterator[tuple[int, FakeGeneration | Exception]]:
         return answer_one_by_one(self.ask, questions)
+
+    def comment_likelihoods(self, adapter: Path | None, image: Image.Image, answers: Sequence[str]) -> list[Any]:
+        """A comment is likelier the closer its scores are to those in the image; an adapter knows the words better."""
+        truth = scores_in_image(image)
+        self.use(adapter)
+        nats = [1 + 0.1 * np.abs(truth - _scores_of(answer)).mean() - 0.5 * (self.arm != "base") for answer in answers]
+        return [FakeLikelihood(-100 * self.words.get(self.arm, 1.0) * value, 100) for value in nats]
 
     def divergence(self, adapter: Path, image: Image.Image, text: str) -> float:
         return self.nats

@@ -12,6 +12,7 @@ import pytest
 from pydantic import Field
 
 from mondrian_core.evaluation import EvaluationReport, GateMeasurements
+from mondrian_core.evaluation.gates.comments_gate import COMMENT_CHECKS
 from mondrian_core.evaluation.gates.definitions import GATES
 from mondrian_core.evaluation.gates.gate import NEVER, Gate, Judgement, Requirement
 from mondrian_core.evaluation.gates.health_checks import HEALTH_CHECKS
@@ -117,18 +118,19 @@ def test_only_a_gate_that_is_required_by_recipe_can_be_reported() -> None:
 
 def test_every_gate_and_check_has_all_texts() -> None:
     gates, evaluate = GateRecipe(), EvaluateRecipe()
-    for check in (*GATES, *HEALTH_CHECKS):
+    for check in (*GATES, *HEALTH_CHECKS, *COMMENT_CHECKS):
         texts = (check.rule_text(gates), *check.condition_texts(gates, evaluate))
         assert all(texts) and not any("{" in text for text in texts), check.name
         assert check.judge.__doc__, check.name
     for gate in GATES:
         possible = {FAIL: gate.fails_when, INCONCLUSIVE: gate.inconclusive_when}
         assert set(gate.next_steps) == {verdict for verdict, when in possible.items() if when != NEVER}
-    assert len({check.name for check in (*GATES, *HEALTH_CHECKS)}) == len(GATES) + len(HEALTH_CHECKS)
+    everything = (*GATES, *HEALTH_CHECKS, *COMMENT_CHECKS)
+    assert len({check.name for check in everything}) == len(everything)
 
 
 def test_every_threshold_of_the_recipe_belongs_to_a_gate() -> None:
-    used = {field for check in (*GATES, *HEALTH_CHECKS) for field in check.recipe_fields}
+    used = {field for check in (*GATES, *HEALTH_CHECKS, *COMMENT_CHECKS) for field in check.recipe_fields}
     assert used == set(GateRecipe.model_fields)
     assert all(field.description for field in GateRecipe.model_fields.values())
 
@@ -148,5 +150,6 @@ def test_gate_without_advice_cannot_be_defined() -> None:
 
 def test_required_gates_are_unchanged() -> None:
     required = {gate.name for gate in GATES if gate.required is Requirement.ALWAYS}
-    assert required == {"integrity", "effect", "format_compliance", "latency_overhead", "score_error", "tail", "health"}
+    scores = {"score_error", "tail"}
+    assert required == {"integrity", "effect", "format_compliance", "latency_overhead", "health", "comments"} | scores
     assert [gate.name for gate in GATES if gate.required is Requirement.WITH_CHAMPION] == ["champion"]

@@ -18,6 +18,7 @@ from mondrian_core.evaluation import (
 from mondrian_core.evaluation.measure.samples import load_evaluation_samples
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.recipes import TrainRecipe, recipe_from_values
+from mondrian_core.rubric import canonical_answer
 
 pytestmark = [pytest.mark.mini, pytest.mark.soak, pytest.mark.timeout(600)]
 RECIPE = recipe_from_values(
@@ -54,9 +55,14 @@ def test_evaluation_with_mini_model(tmp_path: Path) -> None:
     labelled = []
     for number in range(2):
         scene = renderer.sample_scene(rng)
-        scores = scene_critic.write_scene_critique(scene, scene_critic.ANSEL, rng).scores
+        critique = scene_critic.write_scene_critique(scene, scene_critic.ANSEL, rng)
         labelled.append(
-            LabelledPhotograph(photograph=f"scene-{number}", image=renderer.render_scene(scene), scores=scores)
+            LabelledPhotograph(
+                photograph=f"scene-{number}",
+                image=renderer.render_scene(scene),
+                scores=critique.scores,
+                critique=canonical_answer(critique),
+            )
         )
     more = [renderer.render_scene(renderer.sample_scene(rng)) for _ in range(2)]
 
@@ -86,4 +92,7 @@ def test_evaluation_with_mini_model(tmp_path: Path) -> None:
     assert all(outcome.kept for outcome in base_outcomes)  # generated once, in the first evaluation
     assert {outcome.arm for outcome in samples.outcomes} == {"base", "candidate"}
     assert all(set(outcome.expected_scores) == set(outcome.scores) for outcome in samples.outcomes if outcome.readable)
+    read = {(each.photograph, each.arm): each.nats for each in samples.comment_likelihoods}
+    assert set(read) == {(f"scene-{number}", arm) for number in range(2) for arm in ("base", "candidate")}
+    assert all(nats[name] < other for (name, _), nats in read.items() for key, other in nats.items() if key != name)
     assert report.verdict != "PASS"

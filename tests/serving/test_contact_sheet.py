@@ -150,7 +150,7 @@ def test_sheet_outlines_regions_and_shows_the_crop(tmp_path: Path) -> None:
         path=path, advisor="ansel", requested_mode="lora", critique=critique, mode="lora", details={"crops": crops}
     )
     text = contact_sheet_page([result])
-    assert "right, in the upper third" in text and 'data-outline="region-1-lighting"' in text
+    assert "upper right" in text and 'data-outline="region-1-lighting"' in text
     assert "This crop makes it square." in text
     assert text.count("data:image/jpeg") == 4, "thumbnail, picture, whole and crop"
     assert 'src="/' not in text and 'href="/' not in text

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from mondrian_core.evaluation.gates.calibration_gate import BEYOND_CALIBRATION
+from mondrian_core.evaluation.gates.comments_gate import COMMENTS
 from mondrian_core.evaluation.gates.comparison_gates import (
     BEST_CHAMPION_COMPARISON,
     CHAMPION_COMPARISON,
@@ -180,6 +181,7 @@ GATES: tuple[Gate, ...] = (
     TAIL,
     BEST_CHAMPION_COMPARISON,
     HEALTH,
+    COMMENTS,
     SECONDS_PER_PHOTOGRAPH,
 )
 

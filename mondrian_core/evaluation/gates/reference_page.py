@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mondrian_core.evaluation.gates.comments_gate import COMMENT_CHECKS
 from mondrian_core.evaluation.gates.definitions import GATES
 from mondrian_core.evaluation.gates.gate import Gate
 from mondrian_core.evaluation.gates.health_checks import HEALTH_CHECKS
@@ -47,6 +48,7 @@ def gate_reference_page(
         amounts=amounts,
         gates=gates,
         checks=HEALTH_CHECKS,
+        comment_checks=COMMENT_CHECKS,
         rule=lambda check: check.rule_text(thresholds),
         conditions=lambda check: check.condition_texts(thresholds, amounts),
         dimensions=len(DIMENSIONS),

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
 from mondrian_core.evaluation.measure.calibration import CalibrationComparison
+from mondrian_core.evaluation.measure.comment_measurement import CommentMeasurement
 from mondrian_core.evaluation.measure.health_metrics import ImageDependence, ModeCollapse
 from mondrian_core.evaluation.measure.latency import LatencyOverhead
 from mondrian_core.evaluation.measure.metrics import ArmComparison, FormatStatistics
@@ -122,6 +123,7 @@ class GateMeasurements:
         by_folds: the recipe's adapters against the base, fold by fold; None without cross-validation.
         champion_by_folds: the same against the champion, on photographs that it wasn't trained on.
         dependence_by_folds: image dependence of the recipe's adapters, with answers exchanged inside a fold.
+        comments: what the samples say about the words.
         untested: number of photographs that the adapter was trained on, when none is held out; else None.
         metal: times were measured on Metal.
         planned: numbers of photographs, own and others, that an evaluation which stopped early would have asked about;
@@ -159,6 +161,7 @@ class GateMeasurements:
     champion_by_folds: ArmComparison | None = None
     best_by_folds: ArmComparison | None = None
     dependence_by_folds: ImageDependence | None = None
+    comments: CommentMeasurement | None = None
     untested: int | None = None
     metal: bool = False
     planned: tuple[int, int] | None = None

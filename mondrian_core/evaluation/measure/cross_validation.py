@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mondrian_core.evaluation.measure.comments.likelihood import ReadCritique, probe_comment_likelihood
 from mondrian_core.evaluation.measure.contamination import TrainingProvenance, contaminated_photographs
 from mondrian_core.evaluation.measure.metrics import ScoreArray
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
@@ -96,8 +97,21 @@ class CrossValidationSamples:
         return np.array([self.fold_of[name] for name in names], dtype=np.int_)
 
 
-def cross_validate(runner: EvaluationRunner, plan: CrossValidationPlan, known: CrossValidationSamples) -> None:
-    """Ask base, champion and each fold's adapter about the fold's photographs; an answered fold isn't retrained."""
+def cross_validate(
+    runner: EvaluationRunner,
+    plan: CrossValidationPlan,
+    known: CrossValidationSamples,
+    read: Sequence[ReadCritique] | None = None,
+) -> None:
+    """Ask base, champion and each fold's adapter about the fold's photographs; an answered fold isn't retrained.
+
+    Args:
+        runner: the evaluation in progress.
+        plan: the folds.
+        known: answers that are recorded already.
+        read: critiques whose likelihood is recorded already; None: it isn't measured, because other photographs are
+            held out.
+    """
     done = {(outcome.photograph, outcome.arm) for outcome in known.outcomes}
     for subject, entry in zip(*plan.opened_photographs, strict=True):
         if entry.photograph not in known.records:
@@ -105,7 +119,7 @@ def cross_validate(runner: EvaluationRunner, plan: CrossValidationPlan, known: C
     folds = sorted(set(plan.fold_of.values()))
     for count, fold in enumerate(folds, 1):
         inside = [subject for subject in plan.opened_photographs[0] if plan.fold_of[subject.name] == fold]
-        _one_fold(runner, plan, fold, inside, done)
+        _one_fold(runner, plan, fold, inside, done, read)
         runner.listen(StageProgressed("folds", count, len(folds), f"{len(inside)} photographs"))
 
 
@@ -115,6 +129,7 @@ def _one_fold(
     fold: int,
     inside: Sequence[EvaluationPhotograph],
     done: set[tuple[str, str]],
+    read: Sequence[ReadCritique] | None,
 ) -> None:
     adapter = None
     if not all((subject.name, CANDIDATE) in done for subject in inside):
@@ -126,6 +141,9 @@ def _one_fold(
         for subject in inside
         if (subject.name, arm) not in done and runner.may_ask(subject, arm, of_folds=True)
     ]
+    if adapter is not None and read is not None:
+        critiques = {entry.photograph: entry.critique for entry in plan.opened_photographs[1] if entry.critique}
+        probe_comment_likelihood(runner, inside, critiques, read, adapter)
     for inquiry, outcome in runner.ask_each(missing):
         runner.samples.append("fold", {"fold": fold, **outcome.as_dict()})
         if not outcome.ran:

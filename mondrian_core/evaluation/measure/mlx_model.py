@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mondrian_core.evaluation.measure.outcomes import ModelAnswer
 from mondrian_core.photograph_model import OnToken, Question, answer_one_by_one
 from mondrian_core.pixel_files import load_image
-from mondrian_core.prompts import AdvisorPrompt, critique_messages
+from mondrian_core.prompts import AdvisorPrompt, ChatMessage, critique_messages
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mondrian_core.models.base_model import BaseVLM
     from mondrian_core.models.inference.batch_generation import AnswerOrder
     from mondrian_core.models.prompt_encoding import EncodedPrompt
+    from mondrian_core.models.text_likelihood import TextLikelihood
 
 KEPT_PROMPT_BYTES = 512 << 20  # of encoded photographs: a large base takes 20 MB for one
 
@@ -127,18 +128,35 @@ class MlxModel:
         )
 
     def _prompt(self, question: Question) -> EncodedPrompt:
+        return self._encoded(question.messages, load_image(question.image))
+
+    def _encoded(self, messages: list[ChatMessage], image: Image.Image) -> EncodedPrompt:
         """The encoded prompt; the last ones are kept, since every arm is asked about the same photographs."""
-        image = load_image(question.image)
-        words = json.dumps(question.messages, sort_keys=True)
+        words = json.dumps(messages, sort_keys=True)
         key = hashlib.sha256(f"{words} {image.mode} {image.size}".encode() + image.tobytes()).hexdigest()
         if key not in self._prompts:
-            self._prompts[key] = self._generation.prepare_prompt(self._base, question.messages, image)
+            self._prompts[key] = self._generation.prepare_prompt(self._base, messages, image)
             while (
                 sum(prompt.nbytes for prompt in self._prompts.values()) > KEPT_PROMPT_BYTES and len(self._prompts) > 1
             ):
                 self._prompts.popitem(last=False)
         self._prompts.move_to_end(key)
         return self._prompts[key]
+
+    def comment_likelihoods(
+        self, adapter: Path | None, image: Image.Image, answers: Sequence[str]
+    ) -> Sequence[TextLikelihood]:
+        """Log-likelihood of the comments of each answer about a photograph; None is the base.
+
+        Raises:
+            BadAdapter: when the adapter isn't sound for this base.
+        """
+        from mondrian_core.models.prompt_encoding import encode_answer
+        from mondrian_core.models.text_likelihood import text_likelihoods
+
+        self.use(adapter)
+        encoded = [encode_answer(self._base, self._messages, answer) for answer in answers]
+        return text_likelihoods(self._base, self._encoded(self._messages, image), answers, encoded)
 
     def divergence(self, adapter: Path, image: Image.Image, text: str) -> float:
         """Mean KL(base || adapter) in nats over the score tokens of `text`."""

@@ -44,6 +44,8 @@ from mondrian_core.samples_file import BASE, BEST_CHAMPION, CANDIDATE, CHAMPION,
 if TYPE_CHECKING:
     from PIL import Image
 
+    from mondrian_core.models.text_likelihood import TextLikelihood
+
 WARM_UPS = 2
 PHOTOGRAPHS_AT_ONCE = 24  # each arm answers about so many before the next arm does, and their features stay in memory
 
@@ -66,6 +68,11 @@ class EvaluationModel(PhotographModel, Protocol):
         Raises:
             MondrianError: an adapter is refused.
         """
+
+    def comment_likelihoods(
+        self, adapter: Path | None, image: Image.Image, answers: Sequence[str]
+    ) -> Sequence[TextLikelihood]:
+        """How likely the comments of these answers are about a photograph, under an adapter or the base (None)."""
 
     def divergence(self, adapter: Path, image: Image.Image, text: str) -> float:
         """Mean KL(base || adapter) in nats over the score tokens of `text`."""

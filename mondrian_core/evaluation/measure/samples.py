@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from mondrian_core.evaluation.measure.calibration import TrainingAnswer
+from mondrian_core.evaluation.measure.comments.likelihood import (
+    LIKELIHOOD,
+    PROCESSOR_TIME,
+    ReadCritique,
+    read_critique_from_record,
+)
 from mondrian_core.evaluation.measure.cross_validation import CrossValidationSamples
 from mondrian_core.evaluation.measure.latency import LatencyPair, latency_pair_from_record
 from mondrian_core.evaluation.measure.metamorphic import EditedCopyOutcome
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.samples_file import PhotographOrigin, SamplesFile
 
+OTHER_ADVISORS = "other_advisors"  # kind of the record with the other advisors' critiques
 _NOT_RECORDED = PhotographOrigin.UNKNOWN
 
 
@@ -34,6 +41,9 @@ class EvaluationSamples:
         calibration: the base's answers about photographs of training, on which its calibrations are fitted.
         folds: samples of cross-validation.
         training: critiques that the candidate was trained on.
+        other_critiques: by the workspace's other advisors, to compare voices.
+        processor_time: seconds by part, "comments" (likelihoods) and "evaluation" (everything; not of a resumed one).
+        comment_likelihoods: how likely the advisor's held-out comments are under base and candidate.
         pictures: by name, records of the photographs without labels on which candidate and base differ most:
             "picture", a thumbnail (JPEG, base64), and "title", the file; None for a rendered one.
         preferences: blind preferences (`preference.PreferenceChoice` as plain values).
@@ -54,6 +64,9 @@ class EvaluationSamples:
     calibration: tuple[TrainingAnswer, ...] = ()
     folds: CrossValidationSamples = field(default_factory=CrossValidationSamples)
     training: tuple[str, ...] = ()
+    other_critiques: tuple[str, ...] = ()
+    processor_time: Mapping[str, float] = field(default_factory=dict)
+    comment_likelihoods: tuple[ReadCritique, ...] = ()
     pictures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     preferences: tuple[Mapping[str, str], ...] = ()
     load_seconds: float | None = None
@@ -70,6 +83,11 @@ class EvaluationSamples:
             for outcome in self.outcomes
             if outcome.arm == arm and (self.origin(outcome.photograph) == PhotographOrigin.OWN) is own
         ]
+
+    @property
+    def critiques(self) -> dict[str, str]:
+        """The advisor's critiques of the labelled photographs, for those that have one."""
+        return {name: record["critique"] for name, record in self.labels.items() if record.get("critique")}
 
     @property
     def scored(self) -> tuple[Mapping[str, Mapping[str, Any]], Sequence[EvaluationOutcome]]:
@@ -117,6 +135,9 @@ def load_evaluation_samples(path: Path) -> EvaluationSamples:
             tuple(outcome for _, outcome in folds),
         ),
         training=tuple(single("training", "critiques", ())),
+        other_critiques=tuple(single(OTHER_ADVISORS, "critiques", ())),
+        processor_time={part: float(record["seconds"]) for (part,), record in latest[PROCESSOR_TIME].items()},
+        comment_likelihoods=tuple(read_critique_from_record(record) for record in latest[LIKELIHOOD].values()),
         pictures={name: record for (name,), record in latest["picture"].items()},
         preferences=tuple(latest["preference"].values()),
         load_seconds=single("load", "seconds", None),
@@ -129,6 +150,9 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "identity": (),
     "facts": (),
     "training": (),
+    OTHER_ADVISORS: (),
+    PROCESSOR_TIME: ("part",),
+    LIKELIHOOD: ("photograph", "arm"),
     "load": (),
     "stopped": (),
     "label": ("photograph",),

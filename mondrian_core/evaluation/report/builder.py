@@ -24,6 +24,7 @@ from mondrian_core.evaluation.measure.calibration import (
     compare_with_calibrations,
     training_score_table,
 )
+from mondrian_core.evaluation.measure.comment_measurement import comment_measurement
 from mondrian_core.evaluation.measure.contamination import verbatim_overlap_share
 from mondrian_core.evaluation.measure.cross_validation import CrossValidationSamples, other_fold_means
 from mondrian_core.evaluation.measure.latency import LatencyOverhead, overhead_from_pairs
@@ -43,6 +44,7 @@ from mondrian_core.evaluation.measure.pooled_evidence import LookEvidence, look_
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.evaluation.measure.score_forms import ScoreForms, score_forms, served_scores_note
 from mondrian_core.evaluation.report.caveats import report_caveats
+from mondrian_core.evaluation.report.comments_section import comment_metrics
 from mondrian_core.evaluation.report.evaluation_report import EvaluationReport
 from mondrian_core.evaluation.report.gain import gain_sentence
 from mondrian_core.gate_strictness import judged_settings, loosened_settings
@@ -139,6 +141,7 @@ def gate_measurements_from_samples(samples: EvaluationSamples, table: ScoreTable
         overhead=_overhead(samples, recipe),
         dependence=health_metrics.image_dependence(table, seed=seed),
         leaked=None if leaked is None else _contaminated(leaked),
+        comments=None if samples.stopped else comment_measurement(samples, seed),
         edits=metamorphic_violations(samples.outcomes, samples.edited, CANDIDATE)
         if recipe.evaluate.edited_photographs
         else None,
@@ -324,6 +327,7 @@ def report_metrics(
         "constrained": {arm: _format([o for o in samples.constrained if o.arm == arm]) for arm in (BASE, CANDIDATE)}
         if samples.constrained
         else {},
+        "comments": comment_metrics(measured.comments, samples.processor_time),
         "preferences": preference.preference_summary(
             [preference.PreferenceChoice(**choice) for choice in samples.preferences]
         ),

@@ -25,6 +25,7 @@ from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.evaluation.report.builder import ARMS
 from mondrian_core.evaluation.report.caveats import photographs_sentence
+from mondrian_core.evaluation.report.comments_section import comment_examples, comment_plot, comment_rows
 from mondrian_core.evaluation.report.evaluation_report import (
     EvaluationReport,
     interval_text,
@@ -100,6 +101,9 @@ def report_html(report: EvaluationReport, samples: EvaluationSamples) -> str:
         ],
         rival_titles=BASELINE_TITLES,
         cards=[_card(name, why, labels[name], by_key) for name, why in _chosen(_by_change(rows)) if name in labels],
+        comments=comment_rows(report.metrics.get("comments"), report.gates),
+        comments_plot=_svg(comment_plot(report.metrics.get("comments"))),
+        comment_examples=comment_examples(report.metrics.get("comments"), labels, by_key),
         worst=worst_photographs(rows, labels, by_key),
         deviant=deviant_photographs({gate.name: gate for gate in report.gates}.get(TAIL.name), samples),
         unreadable=[

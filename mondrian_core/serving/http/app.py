@@ -69,6 +69,10 @@ _LATER = {
     "description": "The job is in progress; see `Location`",
     "content": {"application/json": {}, "text/html": {}},
 }
+_UNHEALTHY = {
+    "description": "The model process or the database has a problem",
+    "content": {"application/json": {}},
+}
 _EVENTS = {"description": "Progress", "content": {"text/event-stream": {}}}
 _TEXT = {"description": "Prometheus text format", "content": {"text/plain": {}}}
 _JPEG = {"description": "A JPEG without metadata", "content": {"image/jpeg": {}}}
@@ -295,7 +299,7 @@ def _other_routes(app: FastAPI, service: Service) -> None:
 
     health_threads = CapacityLimiter(2)  # its own threads, so that a busy service answers too
 
-    @app.get("/health", responses={503: {"description": "The model process or the database has a problem"}})
+    @app.get("/health", responses={503: _UNHEALTHY})
     async def health() -> Response:
         """Whether the service works: 200 while it can critique, else 503. `workspace` and `boot` identify it."""
         healthy, details = await to_thread.run_sync(service.health, limiter=health_threads)

@@ -123,8 +123,8 @@ def _document_problems_of(responses: dict[str, Any], kinds: list[str]) -> None:
     for status in ANY_PROBLEM:
         responses.setdefault(str(status), {"description": "A problem (RFC 9457), as a page if HTML is preferred"})
     for code, response in responses.items():
-        if code >= "400":
-            content = response.setdefault("content", {})
+        content = response.setdefault("content", {}) if code >= "400" else {}
+        if code >= "400" and "application/json" not in content:  # otherwise the route says what it answers
             for kind in kinds:
                 content.setdefault(kind, {})
 

@@ -45,7 +45,7 @@ class PhotographOverlay:
         return not self.regions and not self.crop
 
     def label(self, dimension: str) -> str:
-        """The name of a dimension's outlines: "Lighting: left, in the upper third"."""
+        """The name of a dimension's outlines: "Lighting: upper left"."""
         return f"{DIMENSION_TITLES[dimension]}: {'; '.join(each.place for each in self.regions[dimension])}"
 
 
@@ -81,18 +81,18 @@ def crop_frame(crop: Mapping[str, Any]) -> CropFrame | None:
 
 
 def place_words(region: Sequence[float]) -> str:
-    """Where a region (left, top, right, bottom; 0-1) is: "left, in the upper third"."""
+    """Where a region (left, top, right, bottom; 0-1) is: "upper left", "lower third, over the whole width"."""
     left, top, right, bottom = region
     wide, high = right - left >= _ALMOST_ALL, bottom - top >= _ALMOST_ALL
-    across = ("left", "in the middle", "right")[min(2, int((left + right) / 2 * 3))]
+    across = ("left", "middle", "right")[min(2, int((left + right) / 2 * 3))]
     down = ("upper", "middle", "lower")[min(2, int((top + bottom) / 2 * 3))]
     if wide and high:
         return "nearly the whole photograph"
     if wide:
-        return f"over the whole width, in the {down} third"
+        return f"{down} third, over the whole width"
     if high:
-        return f"{across}, over the whole height"
-    return f"{across}, in the {down} third" if across != "in the middle" or down != "middle" else "in the middle"
+        return f"{across} third, over the whole height"
+    return across if down == "middle" else f"{down} {across}"
 
 
 def crop_words(frame: CropFrame) -> str:

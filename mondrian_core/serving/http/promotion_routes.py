@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from mondrian_core.errors import BadInput, ChampionChanged, MondrianError
 from mondrian_core.promotion import inspect_version_in_subprocess, promote_manually
@@ -74,7 +74,7 @@ def add_promotion_routes(app: FastAPI, service: Service) -> None:
     """Add the routes."""
     registry = Registry(service.settings.adapters_root)
 
-    @app.get("/registry/{advisor}/{version}/promote", responses={200: {"content": {"text/html": {}}}})
+    @app.get("/registry/{advisor}/{version}/promote", response_class=HTMLResponse)
     def review(request: Request, advisor: AdvisorName, version: VersionParameter) -> Response:
         """The page to promote a version: verdict, what was compared, what speaks against it, and the form."""
         found = promotion_review.review_promotion(service.settings, registry, validate_advisor_id(advisor), version)
@@ -91,7 +91,7 @@ def add_promotion_routes(app: FastAPI, service: Service) -> None:
         service.event_relay.advisor_changed(advisor)
         return answer
 
-    @app.get("/registry/{advisor}/rollback", responses={200: {"content": {"text/html": {}}}})
+    @app.get("/registry/{advisor}/rollback", response_class=HTMLResponse)
     def rollback_review(request: Request, advisor: AdvisorName) -> Response:
         """The page to return to the previous champion: which version that is, and the form."""
         found = promotion_review.review_rollback(registry, validate_advisor_id(advisor))

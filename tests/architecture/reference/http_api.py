@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from mondrian_core.serving.http.responses import DEFAULT_WAIT_SECONDS, MAX_WAIT_
 from mondrian_core.serving.http.security import SAFE_METHODS, UNAUTHENTICATED_PATHS, is_public_path
 from mondrian_core.settings import Settings
 from mondrian_core.store import Job
+from tests.architecture.reference.http_answers import ANSWERS, JOB, shown_form
 from tests.architecture.reference.prose_markup import escaped_prose
 
 PAGE = "docs/reference/http.md"
@@ -175,11 +177,11 @@ def _route(document: Mapping[str, Any], name: str, operation: Mapping[str, Any])
     parts = [f"### {name}", escaped_prose(operation["description"])]
     if (access := _access(method, path, operation)) != "token":
         parts.append(f"Access: {access}.")
-    if rows := [_parameter(each) for each in operation.get("parameters", [])]:
+    if rows := [_parameter(document, each) for each in operation.get("parameters", []) if not _is_obvious(each)]:
         parts.append(markdown_table(("parameter", "in", "type", "meaning"), rows))
     for kind, content in operation.get("requestBody", {}).get("content", {}).items():
         parts.append(f"Body, `{kind}`:\n\n{_schema_table(document, content['schema'])}")
-    parts.append(_answers(operation))
+    parts.append(_answers(name, operation))
     if example := EXAMPLES.get(name):
         parts.append(f"```text\n{example}\n```")
     return "\n\n".join(parts)
@@ -191,11 +193,17 @@ def _access(method: str, path: str, operation: Mapping[str, Any]) -> str:
     return "champion" if method not in SAFE_METHODS and "403" in operation["responses"] else "token"
 
 
-def _parameter(parameter: Mapping[str, Any]) -> tuple[Markdown, str, Markdown, Markdown]:
+def _is_obvious(parameter: Mapping[str, Any]) -> bool:
+    """True for a part of the path of which the document says nothing but its name."""
+    return parameter["in"] == "path" and parameter["schema"].keys() <= {"type", "title", "maxLength"}
+
+
+def _parameter(document: Mapping[str, Any], parameter: Mapping[str, Any]) -> tuple[Markdown, str, Markdown, Markdown]:
+    schema = {**_resolved(document, parameter["schema"]), **parameter["schema"]}
     meaning = escaped_prose(parameter["schema"].get("description", ""))
     name = parameter["name"].title().replace("-Id", "-ID") if parameter["in"] == "header" else parameter["name"]
     needed = parameter.get("required", False) and parameter["in"] != "path"
-    return Markdown(f"`{name}`"), parameter["in"], _type(parameter["schema"], required=needed), Markdown(meaning)
+    return Markdown(f"`{name}`"), parameter["in"], _type(schema, required=needed), Markdown(meaning)
 
 
 def _schema_table(document: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
@@ -245,19 +253,19 @@ def _type_text(schema: Mapping[str, Any]) -> str:
             kinds = [_type_text(each) for each in schema[several] if each.get("type") != "null"]
             return " or ".join(dict.fromkeys(kinds))
     if "enum" in schema:
-        return ", ".join(f"`{each}`" for each in schema["enum"])
+        return ", ".join(f"`{each}`" for each in schema["enum"] if each)
     if schema.get("type") == "array":
         return f"list of {_type_text(schema.get('items', {}))}"
     kind = {"binary": "file", "date": "date"}.get(schema.get("format", ""), schema.get("type", "any"))
     least, most = schema.get("minimum"), schema.get("maximum")
     if least is not None and most is not None:
-        return f"{kind}, {least:g} to {most:g}"
+        return f"{kind}, {least:,g} to {most:,g}" if most < 1e6 else f"{kind}, at least {least:g}"
     if "maxLength" in schema:
         return f"{kind}, at most {schema['maxLength']:,} characters"
     return str(kind)
 
 
-def _answers(operation: Mapping[str, Any]) -> str:
+def _answers(name: str, operation: Mapping[str, Any]) -> str:
     usual = {str(status) for status in ANY_PROBLEM}
     lines = []
     for status, response in sorted(operation["responses"].items()):
@@ -265,7 +273,10 @@ def _answers(operation: Mapping[str, Any]) -> str:
         is_plain_problem = about.startswith(("A problem (RFC 9457)", "An error in OpenAI's form"))
         if status in usual and is_plain_problem:
             continue
-        kinds = ", ".join(_MEDIA.get(kind, kind) for kind in response.get("content", {}) if not is_plain_problem)
+        kinds = " or ".join(_MEDIA.get(kind, kind) for kind in response.get("content", {}) if not is_plain_problem)
+        about = re.sub(r"(; |^)as a page if HTML is preferred$", "", about, flags=re.IGNORECASE)
         said = "a problem" if is_plain_problem else escaped_prose(about)
-        lines.append(f"- {status}: {'; '.join(filter(None, (said, kinds)))}".rstrip(": "))
+        lines.append(f"- {status}{f' ({kinds})' * bool(kinds)}: {said}".rstrip(": "))
+    if form := ANSWERS.get(name):
+        lines += ["", f"Form: {'the [job](#the-job)' if form == JOB else f'`{shown_form(form)}`'}"]
     return "\n".join(["Answers:", "", *lines]) if lines else ""

@@ -150,13 +150,14 @@ def test_base_and_adapter_are_shown_side_by_side(
 ) -> None:
     page.goto(site)
     page.get_by_label("Mode").select_option("both")
+    page.get_by_label("Look for a better crop").check()
     page.set_input_files("#files", [{"name": "a.jpg", "mimeType": "image/jpeg", "buffer": photograph(5, (240, 160))}])
     pair = page.locator(".pair")
     expect(pair.locator(".card[data-status=completed]")).to_have_count(2)
     expect(pair.locator(".difference")).to_have_text(
         re.compile(r"Adapter v0002 compared with the base model: Composition \u22123, Lighting \u22123")
     )
-    expect(pair.locator(".more").nth(1)).to_contain_text("base model")
+    expect(pair.locator(".more").nth(1)).to_contain_text(re.compile("base model.*; no better crop"))
     page.screenshot(path=tmp_path / "pair.png", full_page=True)
     assert_fits(page)
 

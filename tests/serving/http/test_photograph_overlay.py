@@ -26,11 +26,13 @@ BOX = [0.0, 0.0, 0.5, 0.5]
 @pytest.mark.parametrize(
     ("region", "words"),
     [
-        (REGION, "left, in the upper third"),
-        ([0.7, 0.7, 0.9, 0.95], "right, in the lower third"),
-        ([0.4, 0.4, 0.6, 0.6], "in the middle"),
-        ([0.0, 0.8, 1.0, 1.0], "over the whole width, in the lower third"),
-        ([0.0, 0.0, 0.2, 1.0], "left, over the whole height"),
+        (REGION, "upper left"),
+        ([0.7, 0.7, 0.9, 0.95], "lower right"),
+        ([0.4, 0.4, 0.6, 0.6], "middle"),
+        ([0.4, 0.7, 0.6, 0.9], "lower middle"),
+        ([0.1, 0.4, 0.3, 0.6], "left"),
+        ([0.0, 0.8, 1.0, 1.0], "lower third, over the whole width"),
+        ([0.0, 0.0, 0.2, 1.0], "left third, over the whole height"),
         ([0.0, 0.0, 1.0, 0.9], "nearly the whole photograph"),
     ],
 )
@@ -94,7 +96,7 @@ def test_crop_is_served_as_cut_and_only_where_one_is_offered(advised: str) -> No
 def test_outline_shows_on_hover_focus_and_tap(advised: str, page: Page) -> None:  # noqa: F811
     page.goto(f"{advised}?format=html")
     outline = page.locator("[data-outline=region-lighting]")
-    link = page.locator("a.place", has_text="left, in the upper third")
+    link = page.locator("a.place", has_text="upper left")
     expect(outline).to_have_css("opacity", "0")
     link.focus()
     expect(outline).to_have_css("opacity", "1")
@@ -134,7 +136,7 @@ def test_crop_stands_beside_the_whole_and_the_page_is_accessible(advised: str, p
 def test_without_scripts_the_place_is_written_and_its_link_shows_it(advised: str, browser: Browser) -> None:  # noqa: F811
     plain = browser.new_context(java_script_enabled=False).new_page()
     plain.goto(f"{advised}?format=html")
-    plain.locator("a.place", has_text="left, in the upper third").click()
+    plain.locator("a.place", has_text="upper left").click()
     expect(plain.locator("[data-outline=region-lighting]")).to_have_css("opacity", "1")
     expect(plain.locator(".crop-offer img")).to_have_count(2)
     plain.context.close()

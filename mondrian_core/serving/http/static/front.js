@@ -44,8 +44,9 @@ function show(card, job) {
   fill(card, ".grade", job.critique.overall_grade);
   const by = job.adapter_version ? "adapter " + job.adapter_version : modeNames.baseline;
   const way = job.mode === "rag" ? `, ${modeNames.rag}` : "";
+  const crop = job.crops ? `; ${job.crops.offered ? "a crop scores higher" : "no better crop"}` : "";
   const left = job.fallbacks.find((each) => each.left);
-  fill(card, ".more", `${by}${way}, ${job.seconds.toFixed(1)} s` + (left ? `; ${left.strategy} not used: ${left.reason}` : ""));
+  fill(card, ".more", `${by}${way}, ${job.seconds.toFixed(1)} s${crop}` + (left ? `; ${left.strategy} not used: ${left.reason}` : ""));
   const image = card.querySelector("img");
   if (!image.hasAttribute("src")) image.src = job.links.photograph; // no preview was possible when it was sent
   for (const [name, entry] of Object.entries(job.critique.dimensional_analysis)) showScore(card, name, entry);
@@ -68,7 +69,11 @@ function follow(card, job) {
       on("retrieved", (event) => setState(`Comparing with ${data(event).photographs.join(", ")}`));
       on("fallback", (event) => setState(`${data(event).from} failed, trying ${data(event).to}`));
       on("tried_again", () => setState("Trying again"));
-      on("tokens", (event) => { bar.value = Math.min(99, 100 * data(event).tokens / expectedTokens); });
+      on("tokens", (event) => {
+        const {at, tokens} = data(event);
+        if (at === "crops") setState(`Looking for a better crop, pass ${tokens}`);
+        else bar.value = Math.min(99, 100 * tokens / expectedTokens);
+      });
       for (const kind of [...finalStatuses, "error"]) on(kind, () => { source.close(); poll(); });
     }
     async function poll() {
@@ -102,6 +107,7 @@ async function send(card, file, mode) {
     form.append("image", file);
     form.append("advisor", card.dataset.advisor);
     if (mode) form.append("mode", mode);
+    if (card.dataset.crops) form.append("crops", "true");
     const answer = await fetch("/analyze", {method: "POST", body: form,
       headers: {Accept: "application/json", Prefer: "respond-async"}});
     const body = await answer.json();
@@ -154,6 +160,7 @@ function showPicture(image, file) {
 function newCard(file, mode) {
   const card = element("card").content.firstElementChild.cloneNode(true);
   card.dataset.advisor = element("advisor").value;
+  if (element("crops").checked) card.dataset.crops = "true";
   fill(card, ".file", file.name + (mode ? ` (${modeNames[mode]})` : ""));
   fill(card, ".state", "Waiting to upload");
   showPicture(card.querySelector("img"), file);

@@ -11,7 +11,10 @@ function listen() {
   const on = (kind, act) => source.addEventListener(kind, act);
   on("queued", (event) => { title.textContent = `Waiting, position ${JSON.parse(event.data).position}`; });
   on("started", () => { title.textContent = "In progress"; });
-  on("tokens", (event) => { bar.value = Math.min(99, 100 * JSON.parse(event.data).tokens / expectedTokens); });
+  on("tokens", (event) => {
+    const {at, tokens} = JSON.parse(event.data);
+    if (at !== "crops") bar.value = Math.min(99, 100 * tokens / expectedTokens);  // the answer is complete by then
+  });
   for (const kind of ["completed", "failed", "canceled"]) on(kind, () => { source.close(); location.reload(); });
   on("error", () => { source.close(); setTimeout(listen, 1000 * retrySeconds); });
 }

@@ -1,0 +1,227 @@
+"""A studio for the pictures, from nothing: a recorded demo, a week of runs in Prefect, and a service with answers.
+
+Everything that is shown really happened in the studio's folder; nothing is drawn into a page. The week is short: its
+runs follow one another, and photographs come from folders with the dates of several shoots.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+from PIL import Image
+
+from bench.screenshots.terminal_recording import TerminalRecording, record_terminal
+from deployments.prefect_instance import PrefectInstance
+from deployments.prefect_setup import prefect_client
+from deployments.run_watcher import follow_flow_run, start_deployment_run
+from mondrian_core.data.sample_workspace import ADVISOR, add_sample_critiques
+from mondrian_core.errors import Broken
+from mondrian_core.files import read_json
+from mondrian_core.ports import find_free_port
+from mondrian_core.prefect_server import prefect_record_path
+from mondrian_core.settings import MINI_BASE_MODEL, Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+SHOOTS = (
+    "2026-08-15",
+    "2026-08-29",
+    "2026-09-05",
+    "2026-09-12",
+    "2026-09-26",
+    "2026-10-03",
+    "2026-10-10",
+    "2026-10-17",
+)
+RATINGS = (4, 5, 3, 4, 4, 5)  # of the first critiques
+SHEET_PHOTOGRAPHS, MORE_CRITIQUES = 8, 6
+# trained in a minute; with so few measurements the gates can't decide, which is what the approval form is for
+SHORT_RECIPE: dict[str, Any] = {
+    "name": "short",
+    "data": {"variants": 0},
+    "train": {"epochs": 2, "answered_photographs": 0},
+    "evaluate": {"compliance_photographs": 12, "edited_photographs": 0, "constrained_photographs": 0, "rag": False},
+}
+PAUSE_SECONDS, LONGEST_SECONDS = 0.5, 1800.0
+
+
+@dataclass(kw_only=True)
+class Studio:
+    """The studio while it runs.
+
+    Attributes:
+        folder: everything is below it.
+        settings: of its workspace.
+        environment: of its commands: a home of its own.
+        recording: of `mondrian demo`.
+        service: address of the service.
+        prefect: the running server.
+        runs: ids of flow runs by a short name.
+        jobs: answers of the service, in order.
+    """
+
+    folder: Path
+    settings: Settings
+    environment: Mapping[str, str]
+    recording: TerminalRecording
+    service: str = ""
+    prefect: PrefectInstance
+    runs: dict[str, UUID] = field(default_factory=dict)
+    jobs: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def shown_job(self) -> str:
+        """The job of the adapter's best critique of a photograph that is wider than high."""
+        wide = [job for job in self.jobs[1:] if self._is_wide(job["photograph"])]
+        return str(max(wide or self.jobs, key=lambda job: float(job["critique"]["overall_grade"]))["job_id"])
+
+    def _is_wide(self, photograph: str) -> bool:
+        with Image.open(self.settings.root / "source" / photograph) as image:
+            return image.width > image.height
+
+    @property
+    def sheet(self) -> Path:
+        """The contact sheet."""
+        return self.folder / "sheet.html"
+
+
+@contextmanager
+def open_studio(folder: Path) -> Iterator[Studio]:
+    """Make the studio below an empty folder, and stop its processes at the end. Takes half an hour on two CPUs."""
+    home, project = folder / "home", folder / "mondrian"
+    for each in (home, project):
+        each.mkdir(parents=True, exist_ok=True)
+    environment = _own_environment(folder, home)
+    recording_file = folder / "demo.json"
+    if not recording_file.exists():  # a folder that an earlier call was given and kept
+        print("recording make demo", flush=True)
+        recording = record_terminal([sys.executable, "-m", "mondrian", "demo"], project, environment)
+        if recording.status != 0:
+            raise Broken(f"The demo ended with status {recording.status}.", f"Look into {project / 'workspace'}.")
+        recording.save(recording_file)
+    settings = Settings(
+        workspace=project / "workspace", adapters=project / "adapters", base_model=MINI_BASE_MODEL, cache=home / "cache"
+    )
+    port = find_free_port()
+    try:
+        _mondrian(project, environment, "up", "--port", str(find_free_port()), "--service-port", str(port))
+        record = read_json(prefect_record_path(settings))
+        studio = Studio(
+            folder=folder,
+            settings=settings,
+            environment=environment,
+            recording=TerminalRecording.load(recording_file),
+            service=f"http://127.0.0.1:{port}",
+            prefect=PrefectInstance(settings, int(record["port"])),
+        )
+        _fill(studio, project)
+        yield studio
+    finally:
+        _mondrian(project, environment, "down")
+
+
+def _own_environment(folder: Path, home: Path) -> dict[str, str]:
+    """The environment of a fresh terminal in the studio: nobody's settings, and a lock that no other studio takes."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MONDRIAN_"))}
+    return {
+        **kept,
+        "HOME": str(home),
+        "PYTHONPATH": str(ROOT),
+        "MONDRIAN_CACHE": str(home / "cache"),
+        "MONDRIAN_ACCELERATOR_LOCK": str(folder / "accelerator.lock"),
+    }
+
+
+def _mondrian(project: Path, environment: Mapping[str, str], *words: str) -> None:
+    print(f"mondrian {' '.join(words)}", flush=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "mondrian", *words],
+        cwd=project,
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode > 1:
+        raise Broken(f"mondrian {' '.join(words)} ended with {done.returncode}.", (done.stdout + done.stderr)[-2000:])
+
+
+def _fill(studio: Studio, project: Path) -> None:
+    photographs = _dated_photographs(studio.settings.root)
+    _answers(studio, photographs)
+    sheet = [str(path.relative_to(project)) for path in photographs[:SHEET_PHOTOGRAPHS]]
+    _mondrian(project, studio.environment, "analyze", *sheet, "--advisor", ADVISOR, "--html", str(studio.sheet))
+    _week(studio)
+
+
+def _dated_photographs(root: Path) -> list[Path]:
+    """The sample's visitors, half of them moved into folders of several shoots; those that were moved."""
+    source = root / "source"
+    present = sorted(source.glob("shoots/*/*.jpg"))
+    if present:
+        return present
+    visitors = sorted((source / "visitors").glob("*.jpg"))
+    for file, shoot in zip(visitors[: len(visitors) // 2], itertools.cycle(SHOOTS), strict=False):
+        place = source / "shoots" / shoot / file.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(file, place)
+    return sorted(source.glob("shoots/*/*.jpg"))
+
+
+def _answers(studio: Studio, photographs: list[Path]) -> None:
+    """Critiques of the service: one by the base, the others by the adapter, one with a search for a crop; ratings."""
+    source = studio.settings.root / "source"
+    with httpx.Client(base_url=studio.service, timeout=LONGEST_SECONDS, trust_env=False) as client:
+        for number, path in enumerate(photographs):
+            asked = {"path": str(path.relative_to(source)), "advisor": ADVISOR}
+            if number == 0:
+                asked |= {"mode": "baseline"}
+            answer = client.post("/analyze", json=asked).raise_for_status().json()
+            studio.jobs.append(answer)
+            if number < len(RATINGS):
+                client.post(f"/jobs/{answer['job_id']}/rating", json={"rating": RATINGS[number]}).raise_for_status()
+        cropped = {"path": str(photographs[-1].relative_to(source)), "advisor": ADVISOR, "crops": True}
+        studio.jobs.append(client.post("/analyze", json=cropped).raise_for_status().json())
+
+
+def _week(studio: Studio) -> None:
+    """Runs of each kind: a second training, which the gates leave undecided, nothing new, a refusal, a question."""
+    add_sample_critiques(studio.settings.root, MORE_CRITIQUES)
+    _run(studio, "candidate", "retrain/scheduled", recipe=SHORT_RECIPE)
+    _run(studio, "unchanged", "retrain/scheduled", recipe=SHORT_RECIPE)
+    _run(studio, "drift", "drift/scheduled")
+    asked = {"version": "v0002", "reason": "calmer words on light", "approve": True}
+    _run(
+        studio, "declined", "promote/manual", answer={"approve": False, "name": "Ansel", "comment": "too few"}, **asked
+    )
+    _run(studio, "question", "promote/manual", answer={}, **asked)
+
+
+def _run(
+    studio: Studio, name: str, deployment: str, answer: Mapping[str, Any] | None = None, **parameters: Any
+) -> None:
+    """Start a run and wait for its end; with `answer`, until it asks. An empty answer leaves it waiting."""
+    studio.runs[name] = start_deployment_run(studio.prefect, deployment, {"advisor": ADVISOR, **parameters})
+    print(f"{deployment} ({name})", flush=True)
+    if answer is not None:
+        with prefect_client(studio.prefect) as client:
+            until = time.monotonic() + LONGEST_SECONDS
+            while not ((state := client.read_flow_run(studio.runs[name]).state) and state.is_paused()):
+                if (state and state.is_final()) or time.monotonic() > until:
+                    raise Broken(f"{deployment} did not ask: {state}", f"Look at {studio.prefect.ui}.")
+                time.sleep(PAUSE_SECONDS)
+            if not answer:
+                return
+            client.resume_flow_run(studio.runs[name], run_input=dict(answer))
+    print(f"  {follow_flow_run(studio.prefect, studio.runs[name], lambda _: None).state}", flush=True)
