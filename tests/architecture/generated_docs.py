@@ -1,6 +1,6 @@
 """The file map in CONTRIBUTING.md, lists of decisions and experiments, and the pages that are generated as a whole.
 
-They are made from docstrings, titles and first lines of pages, comments next to figures, and values and types of the code.
+They are made from docstrings, titles and first lines of pages, comments next to figures, and the code's values.
 `python -m tests.architecture.generated_docs` rewrites them. A test compares them with the tree.
 """
 

@@ -21,7 +21,8 @@ The names are an interface: `mondrian prefect deployment run 'promote/manual' -p
 a run, and so does the page Deployments of Prefect's UI, with a form for the parameters.
 
 All of them use the work pool `{pool}` of type process. A queue stands for a role of machines
-([several machines](../how-to/several-machines.md)). A schedule that is off is switched on by `active: true` in `prefect.yaml`.
+([several machines](../how-to/several-machines.md)). A schedule that is off
+is switched on by `active: true` in `prefect.yaml`.
 
 {overview}
 """
