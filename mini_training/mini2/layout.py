@@ -100,6 +100,17 @@ def picture_box(scene: Scene, thing: PlacedThing) -> Region:
     return max(0.0, left), max(0.0, top), min(1.0, right), min(1.0, bottom)
 
 
+def main_rival(scene: Scene) -> PlacedThing | None:
+    """The rival that takes the most room in the picture; None without rivals."""
+    rivals = scene_layout(scene).rivals
+
+    def area(thing: PlacedThing) -> float:
+        left, top, right, bottom = picture_box(scene, thing)
+        return (right - left) * (bottom - top)
+
+    return max(rivals, key=area, default=None)
+
+
 def _picture_point(scene: Scene, x: float, y: float) -> tuple[float, float]:
     """Where a point of the scene appears in the picture, in fractions: turned by the tilt, bent by the lens."""
     width, height = ASPECTS[scene.aspect]
