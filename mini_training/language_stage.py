@@ -103,7 +103,7 @@ class AnswerEncoder:
             # Some answers borrow an advisor's words (never the taste), so that an adapter meets words the base can say.
             taste = (GENERIC, ANSEL, WATKINS)[int(rng.choice(3, p=[0.7, 0.17, 0.13]))]
             if rng.random() < RANDOM_SCORE_SHARE:
-                scores, honest = _free_scores(scores, rng), False
+                scores, honest = free_scores(scores, rng), False
             answer = canonical_answer(compose_critique(scene, scores, taste, rng))
         else:
             answer = canonical_answer(make_critique(scores, dict.fromkeys(DIMENSIONS, ".")))
@@ -119,7 +119,7 @@ class AnswerEncoder:
         return weight
 
 
-def _free_scores(scores: dict[str, int], rng: np.random.Generator) -> dict[str, int]:
+def free_scores(scores: dict[str, int], rng: np.random.Generator) -> dict[str, int]:
     """The scores with a common and an individual random shift, within 1..9."""
     together = rng.normal(0, 1.5)
     return {name: int(np.clip(round(value + together + rng.normal(0, 2)), 1, 9)) for name, value in scores.items()}
@@ -271,7 +271,7 @@ class LanguageCourse:
 def train_language_model(
     model: nn.Module,
     groups: list[VisionFeatureGroup],
-    tokenizer: PreTrainedTokenizerFast,
+    writer: AnswerEncoder,
     out: Path,
     course: LanguageCourse,
     held: list[VisionFeatureGroup],
@@ -281,14 +281,14 @@ def train_language_model(
     Args:
         model: the whole model; only its language model changes.
         groups: features and scenes to train on.
-        tokenizer: mini's tokenizer.
+        writer: encodes prompts and answers.
         out: folder of the checkpoint.
         course: the stage's settings.
         held: features and scenes on which the loss per score digit is printed.
     """
     text, name = model.model.language_model, "critiques" if course.whole else "scores"
     steps, size = course.steps, course.size
-    writer, checkpoint = AnswerEncoder(tokenizer, whole=course.whole), out / f"{name}.pt"
+    checkpoint = out / f"{name}.pt"
     optimizer = torch.optim.AdamW(text.parameters(), lr=course.rate, betas=(0.9, 0.98), weight_decay=0.01)
     step = _resume(text, optimizer, checkpoint)
     began, first = time.time(), step

@@ -47,11 +47,14 @@ def fresh_tower(weights: Path) -> nn.Module:
     """The vision tower with the tensors of a folder of weights, or of a file with a tower alone."""
     ids = {token: i for i, token in enumerate(SPECIAL_TOKENS)}
     visual = build_mini_model(make_mini_config(len(SPECIAL_TOKENS), ids)).model.visual
-    file = weights if weights.is_file() else weights / "model.safetensors"
-    prefix = "model.visual."
-    tensors = {key.removeprefix(prefix): value.float() for key, value in load_file(file).items() if prefix in key}
-    visual.load_state_dict(tensors)
+    visual.load_state_dict(load_tower(weights if weights.is_file() else weights / "model.safetensors"))
     return visual
+
+
+def load_tower(file: Path) -> dict[str, Tensor]:
+    """The tower's tensors in float32, from a file of `save_tower` or of a whole model."""
+    prefix = "model.visual."
+    return {key.removeprefix(prefix): value.float() for key, value in load_file(file).items() if prefix in key}
 
 
 def save_tower(visual: nn.Module, file: Path) -> None:
