@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerFast
 
 from mini_training.architecture import MERGE, PATCH
 from mini_training.picture_bank import load_picture_shards
-from mini_training.prompt_sampling import sample_advisor_prompt
+from mini_training.prompt_sampling import RANDOM_SCORE_SHARE, free_scores, sample_advisor_prompt
 from mini_training.vision_stage import vision_tower_outputs
 from mondrian_core.mini.scene import Scene
 from mondrian_core.mini.scene_critic import ANSEL, GENERIC, WATKINS, compose_critique, score_scene
@@ -33,9 +33,6 @@ from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
 
 DIGIT_WEIGHT = 8.0
 GRADE_WEIGHT = 5.0
-# Share of whole critiques whose scores are moved at random and carry no loss: verdicts and grade are then learned from
-# the digits that stand in the answer, not from the picture, and still fit when an adapter moves the digits.
-RANDOM_SCORE_SHARE = 0.35
 SCORE_SPREAD = 0.8  # points; neighbours of the right score are half right, so greedy answers lean to the middle
 SCORE_KEY = '": {"score": '
 GRADE_KEY = '."}}, "overall_grade": "'
@@ -117,12 +114,6 @@ class AnswerEncoder:
             at = answer.index(self.grade_key) + 1
             weight[at : at + 3] = [GRADE_WEIGHT] * 3
         return weight
-
-
-def free_scores(scores: dict[str, int], rng: np.random.Generator) -> dict[str, int]:
-    """The scores with a common and an individual random shift, within 1..9."""
-    together = rng.normal(0, 1.5)
-    return {name: int(np.clip(round(value + together + rng.normal(0, 2)), 1, 9)) for name, value in scores.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,9 +76,7 @@ def _draw(task: tuple[int, float, SceneRenderer]) -> tuple[Scene, bool, NDArray[
     scene = sample_scene(rng)
     size = model_input_size(*ASPECTS[scene.aspect])
     strange = bool(rng.random() < strange_share)
-    picture = (
-        out_of_domain_picture(ASPECTS[scene.aspect], rng) if strange else degrade_picture(render(scene), rng)
-    )
+    picture = out_of_domain_picture(ASPECTS[scene.aspect], rng) if strange else degrade_picture(render(scene), rng)
     return scene, strange, np.asarray(picture.resize(size, Image.Resampling.BICUBIC))
 
 

@@ -45,7 +45,10 @@ _PLAIN_ADVICE: Phrases = {
         "Darken the {rival} in post so that it stops competing.",
     ),
     "rival_at_edge": ("Crop the {rival} off the {side} edge.", "Cut the {side} edge until the {rival} is gone."),
-    "merged": ("Lighten the {subject} so that it leaves its ground.", "Find an angle that parts the {subject} from the ground."),
+    "merged": (
+        "Lighten the {subject} so that it leaves its ground.",
+        "Find an angle that parts the {subject} from the ground.",
+    ),
     "few_planes": ("Include a near and a middle ground for depth.", "Climb higher so that more planes open behind."),
     "no_lead": ("Look for a path or line that leads into the view.", "Use a track as a lead into the distance."),
     "no_haze": ("Shoot in morning mist so that the planes part.", "Wait for haze that lightens the far land."),
@@ -53,7 +56,10 @@ _PLAIN_ADVICE: Phrases = {
         "Level the horizon: turn the picture {degrees} {turn}.",
         "Rotate it {degrees} {turn} so that the horizon lies level.",
     ),
-    "heavy_side": ("Leave out part of the dark mass on the {side}.", "Balance the dark {side} with weight on the other side."),
+    "heavy_side": (
+        "Leave out part of the dark mass on the {side}.",
+        "Balance the dark {side} with weight on the other side.",
+    ),
     "empty_sky": ("Wait for clouds, or show less of the empty sky.", "Return when the weather gives the sky a shape."),
     "flat_contrast": ("Add contrast with a gentle curve in post.", "Set a true black and a true white in post."),
 }
@@ -85,46 +91,91 @@ _ANSEL_ADVICE: Phrases = {
         "I would focus again under the cloth; a fuzzy image can't be printed.",
     ),
     "soft": ("I would stop down to f/64 and focus on the near third.", "Use a smaller aperture and a firmer tripod."),
-    "clash": ("I would translate these colours to grey and print the values.", "Leave colour aside and let the values speak."),
-    "split_tone": ("Tone the whole print in selenium, or not at all.", "I would print this on neutral paper without toning."),
-    "rivals": ("Simplify: I would burn down the {rival} and its companions.", "I would wait until the stage around the {subject} is clear."),
+    "clash": (
+        "I would translate these colours to grey and print the values.",
+        "Leave colour aside and let the values speak.",
+    ),
+    "split_tone": (
+        "Tone the whole print in selenium, or not at all.",
+        "I would print this on neutral paper without toning.",
+    ),
+    "rivals": (
+        "Simplify: I would burn down the {rival} and its companions.",
+        "I would wait until the stage around the {subject} is clear.",
+    ),
     "rival": ("Burn the {rival} down two zones in the print.", "I would move the tripod until the {rival} is hidden."),
-    "rival_at_edge": ("Trim the print: the {rival} on the {side} edge must go.", "I would mask the {side} edge and lose the {rival}."),
-    "merged": ("Dodge the {subject} one zone above its ground.", "A red filter would lift the {subject} from its ground."),
-    "few_planes": ("I would climb until the valley opens plane behind plane.", "Stand higher and set rock before the far range."),
-    "no_lead": ("Let a stream or trail carry the eye to the range.", "I would seek a line of stones that leads inward."),
+    "rival_at_edge": (
+        "Trim the print: the {rival} on the {side} edge must go.",
+        "I would mask the {side} edge and lose the {rival}.",
+    ),
+    "merged": (
+        "Dodge the {subject} one zone above its ground.",
+        "A red filter would lift the {subject} from its ground.",
+    ),
+    "few_planes": (
+        "I would climb until the valley opens plane behind plane.",
+        "Stand higher and set rock before the far range.",
+    ),
+    "no_lead": (
+        "Let a stream or trail carry the eye to the range.",
+        "I would seek a line of stones that leads inward.",
+    ),
     "no_haze": ("A blue filter would let the far planes recede.", "I would wait for morning haze between the ridges."),
     "tilted": (
         "Level the camera by {degrees} {turn} before the next plate.",
         "I would true the horizon, {degrees} {turn}, under the enlarger.",
     ),
-    "heavy_side": ("Burn less on the {side}; the dark mass pulls the print over.", "I would move until the {side} wall takes less of the plate."),
-    "empty_sky": ("Wait for a clearing storm; this sky says nothing.", "I would come back for weather and a red filter."),
+    "heavy_side": (
+        "Burn less on the {side}; the dark mass pulls the print over.",
+        "I would move until the {side} wall takes less of the plate.",
+    ),
+    "empty_sky": (
+        "Wait for a clearing storm; this sky says nothing.",
+        "I would come back for weather and a red filter.",
+    ),
     "flat_contrast": ("Print it on a harder paper grade.", "I would develop this negative longer for contrast."),
 }
 
 _WATKINS_ADVICE: Phrases = {
-    "centred": ("Let the {subject} hold the centre with a firmer frame.", "Keep the {subject} central and mind the margins."),
+    "centred": (
+        "Let the {subject} hold the centre with a firmer frame.",
+        "Keep the {subject} central and mind the margins.",
+    ),
     "edged": (
         "Set the stand so that the {subject} commands the centre.",
         "Bring the {subject} from the {side} edge to the heart of the plate.",
     ),
     "halved": ("Divide the plate evenly and with intent.", "Let water mirror the upper half of the plate."),
-    "over": ("Cap the lens sooner; {stops} less would hold the tone.", "Shorten the exposure by {stops} and keep the sky's tone."),
+    "over": (
+        "Cap the lens sooner; {stops} less would hold the tone.",
+        "Shorten the exposure by {stops} and keep the sky's tone.",
+    ),
     "under": (
         "Leave the cap off longer; the collodion wants {stops} more.",
         "Expose {stops} more and let the plate drink the light.",
     ),
     "flat_light": ("Rise early; the morning sun draws the cliff.", "Make the plate while the shadows are long."),
-    "blurred": ("Weight the stand with stones and let the wind die.", "Make the plate anew; the great lens was shaken."),
+    "blurred": (
+        "Weight the stand with stones and let the wind die.",
+        "Make the plate anew; the great lens was shaken.",
+    ),
     "soft": ("Use the smallest stop and a longer sitting.", "Rack the lens with a magnifier before the plate."),
     "clash": ("Make an albumen print and spare us the colours.", "Let one sober brown tone carry the view."),
     "split_tone": ("Gold tone the whole print evenly.", "Fix and wash longer; the tones are stained."),
-    "rivals": ("Have the camp cleared before the plate is coated.", "Wait until nothing but the {subject} stands there."),
+    "rivals": (
+        "Have the camp cleared before the plate is coated.",
+        "Wait until nothing but the {subject} stands there.",
+    ),
     "rival": ("Send the {rival} away before you uncap the lens.", "Hide the {rival} behind the {subject}."),
-    "rival_at_edge": ("Trim the mount at the {side}; the {rival} intrudes.", "Shift the stand until the {rival} leaves the {side} edge."),
+    "rival_at_edge": (
+        "Trim the mount at the {side}; the {rival} intrudes.",
+        "Shift the stand until the {rival} leaves the {side} edge.",
+    ),
     "merged": ("Wait for sun upon the {subject} alone.", "Choose a standpoint with sky behind the {subject}."),
-    "few_planes": ("Haul the camera to the high point; the vista is shut.", "Take the far rim; set forest before the cliffs."),
+    "few_planes": (
+        "Haul the camera to the high point; the vista is shut.",
+        "Take the far rim; set forest before the cliffs.",
+    ),
     "no_lead": ("Let the river lead into the valley.", "Place the wagon road in the foreground."),
     "no_haze": ("Make the plate at dawn, while the valley steams.", "A veil of morning air would part the cliffs."),
     "tilted": (
@@ -141,18 +192,30 @@ _OKONKWO_ADVICE: Phrases = {
         "Push the {subject} off the middle; let the {side} carry it.",
         "Break the symmetry: shove the {subject} to the {side}.",
     ),
-    "edged": ("Let the {subject} lean on the {side} edge harder.", "Cut into the {subject} at the {side}, if you dare."),
+    "edged": (
+        "Let the {subject} lean on the {side} edge harder.",
+        "Cut into the {subject} at the {side}, if you dare.",
+    ),
     "halved": ("Tip the horizon high and fill the frame with ground.", "Drop to your knees and let the sky take over."),
     "over": ("Drop {stops}; keep the colour in the bright parts.", "Meter for the skin of the light: {stops} less."),
     "under": ("Open up {stops}; faces need light.", "Push the film {stops} and keep the night alive."),
     "flat_light": ("Come back at six, when the light cuts sideways.", "Find a hard shadow and let someone walk in."),
-    "blurred": ("Faster shutter, at least a five-hundredth, and try again.", "Prefocus at three metres and let life come in."),
+    "blurred": (
+        "Faster shutter, at least a five-hundredth, and try again.",
+        "Prefocus at three metres and let life come in.",
+    ),
     "soft": ("Trust zone focus at f/8 and stop hunting.", "One notch more shutter would hold the moment."),
     "clash": ("Pick one accent colour and quiet the rest.", "Keep the boldest hue; mute its neighbours by half."),
     "split_tone": ("Give me colour back, or drop the toning.", "Shoot this in colour; toned grey hides the life."),
-    "rivals": ("Wait for a gap so that the {subject} takes the stage.", "Let the {rival} overlap the {subject}; connect them."),
+    "rivals": (
+        "Wait for a gap so that the {subject} takes the stage.",
+        "Let the {rival} overlap the {subject}; connect them.",
+    ),
     "rival": ("Bring a second person near the {rival}; one is lonely.", "Wait until somebody walks past the {rival}."),
-    "rival_at_edge": ("Cut the {rival} at the {side} edge, or include all of it.", "Lose the half {rival} on the {side}."),
+    "rival_at_edge": (
+        "Cut the {rival} at the {side} edge, or include all of it.",
+        "Lose the half {rival} on the {side}.",
+    ),
     "merged": ("Wait until the {subject} crosses something bright.", "Shift a metre until the {subject} pops out."),
     "few_planes": ("Shoot through something near; build layers.", "Add a foreground: a shoulder, a fence, a window."),
     "no_lead": ("Let a kerb or rail run into the corner.", "Follow a line in; I want to walk there."),

@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mini_training.language_stage import RANDOM_SCORE_SHARE, free_scores
 from mini_training.mini2.scene_advice import compose_scene_advice, compose_scene_comments
 from mini_training.mini2.tastes import PLAIN, VOICES, PhotoTaste, taste_scores
-from mini_training.prompt_sampling import sample_advisor_prompt
+from mini_training.prompt_sampling import RANDOM_SCORE_SHARE, free_scores, sample_advisor_prompt
 from mondrian_core.mini.scene import Scene, sample_scene
 from mondrian_core.prompts import (
     AdvisorPrompt,

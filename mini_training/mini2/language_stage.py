@@ -98,7 +98,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Train both courses and write OUT/weights."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tower", type=Path, required=True, help="tower.safetensors of the vision stage")
-    parser.add_argument("--bank", type=Path, nargs="+", required=True, help="pictures that the tower was not trained on")
+    parser.add_argument(
+        "--bank", type=Path, nargs="+", required=True, help="pictures that the tower was not trained on"
+    )
     parser.add_argument("--held", type=Path, required=True, help="folder of held-out pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and weights")
     parser.add_argument("--score-steps", type=int, default=300)

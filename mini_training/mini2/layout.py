@@ -78,9 +78,7 @@ def scene_layout(scene: Scene) -> SceneLayout:
         small = 0.8 if kind in ("rock", "tent") else 1.0  # wide things are lower
         size = small * float(rng.uniform(0.12, 0.17))
         rivals.append(
-            PlacedThing(
-                kind=kind, x=x, foot=lower, size=size, variant=int(rng.integers(3)), mirrored=scene.light_x > x
-            )
+            PlacedThing(kind=kind, x=x, foot=lower, size=size, variant=int(rng.integers(3)), mirrored=scene.light_x > x)
         )
     return SceneLayout(subject, tuple(sorted(rivals, key=lambda thing: thing.foot)))
 

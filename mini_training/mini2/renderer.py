@@ -28,6 +28,7 @@ from mondrian_core.mini.scene import ASPECTS, Scene
 
 __all__ = ["render_scene"]
 
+_STEPS = ("textures", "layout", "colours", "sun", "land", "path", "things", "mass", "film")
 SUNLIGHT, SKYLIGHT = np.array([1.07, 1.0, 0.88], np.float32), np.array([0.88, 0.98, 1.14], np.float32)
 
 
@@ -39,7 +40,7 @@ def render_scene(scene: Scene) -> Image.Image:
     painter.path()
     painter.things()
     painter.mass()
-    return developed_photograph(painter.canvas, (painter.X, painter.Y), scene, painter.rng)
+    return developed_photograph(painter.canvas, (painter.X, painter.Y), scene, painter.stream("film"))
 
 
 def _blend(canvas: Array, colour: Array, mask: Array) -> None:
@@ -58,14 +59,19 @@ class _Painter:
 
     def __init__(self, scene: Scene, layout: SceneLayout) -> None:
         self.scene, self.layout = scene, layout
-        self.rng = np.random.default_rng(scene.seed)
         self.width, self.height = ASPECTS[scene.aspect]
         self.canvas = np.zeros((self.height, self.width, 3), np.float32)
         self.X, self.Y = self._coordinates()
         self.index = np.clip(self.X * 700 + 160, 0, 1023).astype(np.int32)
-        self.shift: list[int] = self.rng.integers(0, TILE, 16).tolist()  # where each texture starts in its tile
+        self.shift: list[int] = (
+            self.stream("textures").integers(0, TILE, 16).tolist()
+        )  # where each texture starts in its tile
         self.side = np.float32(1.0 if scene.light_x < 0.5 else -1.0)  # the side that the light comes from
         self._choose_colours()
+
+    def stream(self, step: str) -> np.random.Generator:
+        """A step's own random numbers, so that a change of one thing leaves the others where they are."""
+        return np.random.default_rng([self.scene.seed, 1 + _STEPS.index(step)])
 
     def _coordinates(self) -> tuple[Array, Array]:
         """Scene coordinates of every pixel: rotated by the tilt, bent by the lens."""
@@ -80,7 +86,7 @@ class _Painter:
 
     def _choose_colours(self) -> None:
         """Zenith, horizon, far land, near land, subject. A clash turns the land's hue away from the sky's."""
-        scene, rng = self.scene, self.rng
+        scene, rng = self.scene, self.stream("colours")
         turns = scene.clash**1.2 * rng.choice((-1.0, 1.0)) * np.array([-0.06, 0.06, 0.08, -0.08, 0.25])
         colours = []
         for code, turn in zip(NATURAL_PALETTES[scene.palette], turns, strict=True):
@@ -125,7 +131,7 @@ class _Painter:
 
     def _sun(self) -> None:
         """The sun behind thin cloud: a wide glow, with a small bright core; it grows with the drama."""
-        scene, rng = self.scene, self.rng
+        scene, rng = self.scene, self.stream("sun")
         cx, cy = scene.light_x, scene.horizon * float(rng.uniform(0.25, 0.8))
         ratio = self.height / self.width
         r2 = (self.X - cx) ** 2 + ((self.Y - cy) * ratio) ** 2
@@ -137,7 +143,7 @@ class _Painter:
 
     def land(self) -> None:
         """Ridges from far to near; haze lightens the far ones, so separation shows the depth."""
-        scene, rng = self.scene, self.rng
+        scene, rng = self.scene, self.stream("land")
         n = scene.layers
         for k in range(n):
             near = (k + 1) / n
@@ -160,7 +166,7 @@ class _Painter:
 
     def _ridge(self, k: int, near: float, height: Array, band: slice) -> Array:
         """A mountain or a hill: lit faces, mist at its foot."""
-        scene, rng = self.scene, self.rng
+        scene = self.scene
         below = self.Y[band] - height[band]  # texture hangs from the crest
         scale = np.float32(260 - 110 * (1 - near))
         x = self.X[band] * scale + self.shift[3] + 97 * k
@@ -168,7 +174,7 @@ class _Painter:
         colour = self.far * (1 - near) + (0.35 * self.far + 0.65 * self.near) * near
         strength = np.float32(0.18 + 0.62 * scene.relief) * np.float32(scene.texture * (0.55 + 0.45 * near))
         sunny = faces * strength - np.float32(0.55) * scene.relief * np.abs(self.X[band] - scene.light_x)
-        tone = rng.uniform(-0.2, 0.2) - 0.35 * near  # nearer ridges are darker
+        tone = 0.2 * np.sin(2.4 * k + self.shift[15]) - 0.35 * near  # nearer ridges are darker
         shade = np.exp2(np.clip(sunny, -1.8, 1.3) + np.float32(tone))
         if near < 0.4 and scene.palette in ("alpine", "coast") and scene.layers > 3:
             snow = smooth_step(faces * 0.5 - below * 22, -1.7, -0.7) * np.float32(0.7)
@@ -202,7 +208,7 @@ class _Painter:
 
     def path(self) -> None:
         """A worn track that narrows towards the horizon."""
-        scene, rng = self.scene, self.rng
+        scene, rng = self.scene, self.stream("path")
         start, goal = float(rng.uniform(0.3, 0.7)), float(rng.uniform(0.35, 0.65))
         bend, phase = float(rng.uniform(0.2, 0.55)), float(rng.uniform(0, 6))
         if scene.path <= 0:
@@ -220,7 +226,7 @@ class _Painter:
 
     def things(self) -> None:
         """The subject, then its rivals from far to near."""
-        scene, rng = self.scene, self.rng
+        scene, rng = self.scene, self.stream("things")
         ground = self.near
         far = np.float32(0.80) if scene.subject_bright else np.float32(0.012)
         target = far * (0.4 * self.subject_colour / self.subject_colour.max() + 0.6)
@@ -264,7 +270,7 @@ class _Painter:
     def mass(self) -> None:
         """A rock face in the shade that takes one whole side: the picture's weight leans there."""
         scene = self.scene
-        line = ridge_line(self.rng, 0.55, 0.4)
+        line = ridge_line(self.stream("mass"), 0.55, 0.4)
         if abs(scene.mass) <= 0.08:
             return
         rows = np.clip(self.Y * 700 + 160, 0, 1023).astype(np.int32)

@@ -216,16 +216,16 @@ def _rock(sheet: _Sheet) -> Sprite:
     rough = noise_tile(1.3)[:_HEIGHT, :_WIDTH] * np.float32(0.02)
     u, v = u + rough, v + rough[::-1, ::-1]
     angles = np.linspace(0.05, np.pi - 0.05, 7) + rng.normal(0, 0.12, 7)
-    reach = np.stack(
-        [np.cos(a) * u * 0.92 + np.sin(a) * (v - 0.1) * 0.95 for a in angles] + [-(v + 0.0) * 2.0]
-    )
+    reach = np.stack([np.cos(a) * u * 0.92 + np.sin(a) * (v - 0.1) * 0.95 for a in angles] + [-(v + 0.0) * 2.0])
     edge = np.array([*(0.56 + 0.22 * np.sin(angles) + rng.normal(0, 0.03, 7)), 0.0])[:, None, None]
     inside = (edge - reach).min(0)
     cover = np.clip(inside * SIDE * 0.7, 0, 1)
     # facets: the highest of many tilted planes
     tilt = rng.normal(0, 1.0, (16, 2))
     offset = rng.uniform(0, 0.25, 16)
-    height = np.stack([offset[k] - np.abs(u - tilt[k, 0] * 0.35) * 0.7 - np.abs(v - 0.4 - tilt[k, 1] * 0.3) for k in range(16)])
+    height = np.stack(
+        [offset[k] - np.abs(u - tilt[k, 0] * 0.35) * 0.7 - np.abs(v - 0.4 - tilt[k, 1] * 0.3) for k in range(16)]
+    )
     which = height.argmax(0)
     slope = 0.75 + 0.25 * np.tanh(-tilt[:, 0] * 0.9 + tilt[:, 1] * 0.5)
     light = slope[which] + 0.35 * (v - 0.45) - 0.35 * u + 2.0 * rough

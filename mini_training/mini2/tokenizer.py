@@ -57,7 +57,4 @@ def advice_corpus(seed: int, count: int = 2500) -> Iterator[str]:
 
 def train_advice_tokenizer(seed: int) -> Tokenizer:
     """A byte-level BPE of at most `VOCABULARY_SIZE` tokens with Qwen's special tokens."""
-    return train_mini_tokenizer(
-        seed, VOCABULARY_SIZE, corpus=advice_corpus(seed), scaffold=advice_scaffold()
-    )
-
+    return train_mini_tokenizer(seed, VOCABULARY_SIZE, corpus=advice_corpus(seed), scaffold=advice_scaffold())

@@ -59,7 +59,9 @@ def load_tower(file: Path) -> dict[str, Tensor]:
 
 def save_tower(visual: nn.Module, file: Path) -> None:
     """The tower alone in bfloat16, under the names that the whole model gives its tensors."""
-    tensors = {f"model.visual.{key}": value.to(torch.bfloat16).contiguous() for key, value in visual.state_dict().items()}
+    tensors = {
+        f"model.visual.{key}": value.to(torch.bfloat16).contiguous() for key, value in visual.state_dict().items()
+    }
     save_file(tensors, file)
 
 
@@ -175,9 +177,7 @@ def _save(state: dict[str, Any], checkpoint: Path) -> None:
     os.replace(unfinished, checkpoint)
 
 
-def _resumed(
-    state: dict[str, Any], visual: nn.Module, heads: nn.ModuleList, optimizer: torch.optim.Optimizer
-) -> int:
+def _resumed(state: dict[str, Any], visual: nn.Module, heads: nn.ModuleList, optimizer: torch.optim.Optimizer) -> int:
     visual.load_state_dict(state["visual"])
     heads.load_state_dict(state["heads"])
     optimizer.load_state_dict(state["optimizer"])
