@@ -1,7 +1,7 @@
 """What each voice advises about each fault, in short sentences with the scene's facts filled in.
 
-Keys are the kinds of `scene_faults`. `RECOMMENDATIONS` holds a voice's advice, `PRIORITIES` the same in a few words (each
-begins differently for each kind, so that a reader can tell what is meant), `STRENGTHS` what a good dimension is praised for.
+Keys are the kinds of `scene_faults`. `RECOMMENDATIONS` holds a voice's advice, `PRIORITIES` the same in a few words,
+`STRENGTHS` what a good dimension is praised for. No two kinds share a priority, so a reader can tell what is meant.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Examples to learn from: the product's own prompts in every form, each with the answer that it should get.
 
-A third of the examples each asks for comments, for advice, or for a comparison with an advisor's portfolio. The words are
+Some ask for comments, some for advice; a quarter of both in comparison with an advisor's portfolio. The words are
 those of the voice that the prompt names; the scores are a plain critic's, since a taste is what an adapter learns.
 """
 

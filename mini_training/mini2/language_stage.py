@@ -1,6 +1,6 @@
 """Trains the language model of the second generation on frozen features: scores first, then answers of every form.
 
-`python -m mini_training.mini2.language_stage --tower FILE --bank DIR... --held DIR --out DIR` writes the weights folder too.
+`python -m mini_training.mini2.language_stage --tower FILE --bank DIR... --held DIR --out DIR` also writes OUT/weights.
 The language model of the released weights is where it begins; tokens that both tokenizers know keep their embeddings.
 """
 
@@ -98,9 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Train both courses and write OUT/weights."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tower", type=Path, required=True, help="tower.safetensors of the vision stage")
-    parser.add_argument(
-        "--bank", type=Path, nargs="+", required=True, help="pictures that the tower was not trained on"
-    )
+    parser.add_argument("--bank", type=Path, nargs="+", required=True, help="pictures new to the tower")
     parser.add_argument("--held", type=Path, required=True, help="folder of held-out pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and weights")
     parser.add_argument("--score-steps", type=int, default=300)

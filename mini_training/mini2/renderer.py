@@ -1,7 +1,7 @@
 """Draws a scene so that it looks like a photograph.
 
-Everything is drawn in linear light, float32, from back to front, then developed with the curve of a film. Only numpy and
-Pillow are needed. Legend: `X`, `Y` the (H, W) coordinates of the tilted scene, 0..1 over the picture.
+Everything is drawn in linear light, float32, from back to front, then developed with the curve of a film. Only numpy
+and Pillow are needed. Legend: `X`, `Y` the (H, W) coordinates of the tilted scene, 0..1 over the picture.
 """
 
 from __future__ import annotations

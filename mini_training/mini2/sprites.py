@@ -1,7 +1,7 @@
 """Drawings of trees, buildings, rocks, people and signs that the renderer sets into its pictures.
 
-A sprite is drawn once per process, from its own seed, lit from the left. Coordinates: u -0.8..0.8 across and v -0.1..1.1
-up, in units of the thing's height.
+A sprite is drawn once per process, from its own seed, lit from the left. Coordinates: u -0.8..0.8 across and v
+-0.1..1.1 up, in units of the thing's height.
 """
 
 from __future__ import annotations

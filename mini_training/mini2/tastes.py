@@ -1,7 +1,7 @@
 """Tastes of the second generation: preferences that no shift or slope of a plain critic's scores can imitate.
 
-A taste looks at the scene itself: it may forgive a tilt under a storm, want dark prints, or judge placement differently in
-colour. `unexplained_share` says how much of a taste's scores the best shift and slope per dimension leaves over.
+A taste looks at the scene itself: it may forgive a tilt under a storm, want dark prints, or judge placement differently
+in colour. `unexplained_share` says how much of a taste's scores the best shift and slope per dimension leaves over.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def taste_scores(scene: Scene, taste: PhotoTaste) -> dict[str, int]:
 
 
 def unexplained_share(taste: PhotoTaste, plain: PhotoTaste, scenes: Sequence[Scene]) -> float:
-    """Share (0-1) of the taste's score variance that the best shift and slope of the plain scores leaves, all dimensions."""
+    """Share (0-1) of the variance of the taste's scores that the best shifts and slopes of the plain ones leave."""
     x = np.array([list(taste_scores(scene, plain).values()) for scene in scenes], float)
     y = np.array([list(taste_scores(scene, taste).values()) for scene in scenes], float)
     left = 0.0

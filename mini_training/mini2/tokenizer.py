@@ -9,8 +9,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from mini_training.mini2.answer_forms import sample_answer_example
-from mini_training.tokenizer_training import SCAFFOLD, VOCABULARY, train_mini_tokenizer
 from mini_training.prompt_sampling import CLAUSES, NAMES
+from mini_training.tokenizer_training import SCAFFOLD, VOCABULARY, train_mini_tokenizer
 from mondrian_core.mini.scene import sample_scene
 
 VOCABULARY_SIZE = 3072
@@ -33,7 +33,7 @@ _AFTER_BOX = (
 
 
 def advice_scaffold() -> str:
-    """A pattern of the pieces that stay whole; the first alternative that matches is taken, so longer ones come first."""
+    """A pattern of the pieces that stay whole; the first alternative that matches is taken, so the longest is first."""
     pieces = [*_AFTER_TEXT, *("." + piece for piece in _AFTER_TEXT), *_AFTER_BOX]
     escaped = [re.sub(r"([.\[\]{}])", r"\\\1", piece) for piece in pieces]
     ordered = sorted([*escaped, *SCAFFOLD.split("|")], key=len, reverse=True)

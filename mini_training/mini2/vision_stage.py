@@ -7,7 +7,6 @@ goes on from it. Legend as in `mini_training.vision_stage`.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,7 +80,7 @@ def new_heads() -> nn.ModuleList:
 
 @torch.no_grad()
 def fit_heads(visual: nn.Module, heads: nn.ModuleList, data: PhotoTargets, batches: int = 40) -> None:
-    """Sets the heads to the ridge regression on the tower as it is, so that a known tower isn't shaken by random heads."""
+    """Set the heads to the ridge regression on the tower as it is; random heads would undo what it knows."""
     sums: list[tuple[Tensor, Tensor]] = []
     for at, (pictures, values, local) in enumerate(data.stream(PICTURES_PER_STEP, seed=12345)):
         if at == batches:
@@ -174,7 +173,7 @@ def train_photo_tower(
 def _save(state: dict[str, Any], checkpoint: Path) -> None:
     unfinished = checkpoint.with_suffix(".part")
     torch.save(state, unfinished)
-    os.replace(unfinished, checkpoint)
+    unfinished.replace(checkpoint)
 
 
 def _resumed(state: dict[str, Any], visual: nn.Module, heads: nn.ModuleList, optimizer: torch.optim.Optimizer) -> int:

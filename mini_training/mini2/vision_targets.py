@@ -60,7 +60,7 @@ def rival_centres(scene: Scene) -> NDArray[np.float32]:
 
 
 def rival_nearness(grid: tuple[int, int], centres: NDArray[np.float32]) -> Tensor:
-    """(B, N, 1) nearness of the nearest rival at each token, 0-4; `centres` (B, MAX_RIVALS, 2), `grid` rows, columns."""
+    """(B, N, 1) nearness (0-4) of a rival at each token; `grid` rows and columns, `centres` (B, MAX_RIVALS, 2)."""
     rows, columns = grid
     v, u = np.meshgrid((np.arange(rows) + 0.5) / rows, (np.arange(columns) + 0.5) / columns, indexing="ij")
     across = u[None, None] - centres[:, :, 0, None, None]
