@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from mini_training.mini2.advice_phrases import PRIORITIES, RECOMMENDATIONS, STRENGTHS
-from mini_training.mini2.scene_faults import THING_NAMES, SceneFault, scene_faults
+from mini_training.mini2.scene_faults import SceneFault, scene_faults
 from mini_training.mini2.tastes import PhotoTaste, taste_scores
 from mondrian_core.mini.scene import Scene
 from mondrian_core.mini.scene_critic import visible_facts
@@ -65,12 +65,12 @@ def compose_scene_advice(
             regions=tuple(map(written_region, fault.regions)),
         )
     best = sorted((name for name in DIMENSIONS if scores[name] >= GOOD), key=lambda name: -scores[name])
-    subject = THING_NAMES[scene.subject]
     return replace(
         critique,
         assessments=assessments,
         strengths=tuple(
-            str(rng.choice(STRENGTHS[taste.advisor][name])).format(subject=subject) for name in best[:MOST_STRENGTHS]
+            str(rng.choice(STRENGTHS[taste.advisor][name])).format(subject=scene.subject)
+            for name in best[:MOST_STRENGTHS]
         ),
         priority_improvements=tuple(
             PRIORITIES[fault.kind][0].format(**fault.facts)
@@ -87,7 +87,6 @@ def compose_scene_comments(
     for name in DIMENSIONS:
         band = 0 if scores[name] <= 3 else 1 if scores[name] <= 6 else 2
         fact, verdict = str(rng.choice(seen[name])), str(rng.choice(taste.verdicts[name][band]))
-        fact = fact.replace("the rock", "the boulder")
         first, second = (fact, verdict) if rng.random() < 0.5 else (verdict, fact)
         comments[name] = f"{first[0].upper()}{first[1:]}; {second}."
     return make_critique(scores, comments)

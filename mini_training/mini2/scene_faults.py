@@ -9,21 +9,11 @@ from dataclasses import dataclass, field
 
 from mini_training.mini2.layout import PlacedThing, main_rival, picture_box, scene_layout
 from mondrian_core.mini.scene import MAX_BLUR_PX, MAX_EV, MAX_LAYERS, MAX_RIVALS, MAX_TILT_DEG, THIRDS, Scene
+from mondrian_core.mini.scene_critic import NUMBERS
 from mondrian_core.rubric import DIMENSIONS, Region
 
 WORTH_NAMING = 0.22  # a smaller severity isn't advised about
 AT_EDGE = 0.04  # a rival whose box is that near to the left or right edge can be cropped off
-THING_NAMES = {
-    "tree": "tree",
-    "pine": "pine",
-    "cabin": "cabin",
-    "rock": "boulder",
-    "figure": "figure",
-    "tower": "tower",
-    "sign": "sign",
-    "tent": "tent",
-}
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +59,7 @@ def _placement(scene: Scene) -> list[SceneFault]:
     x = scene.subject_x
     third = THIRDS[0] if x < 0.5 else THIRDS[1]
     box = (picture_box(scene, scene_layout(scene).subject),)
-    facts = {"subject": THING_NAMES[scene.subject], "side": _side(x)}
+    facts = {"subject": scene.subject, "side": _side(x)}
     inward = (x > third) == (third < 0.5)
     off = abs(x - third) / (1 / 6 if inward else third - 0.08 if third < 0.5 else 0.92 - third)
     middle = 0.55 * max(0.0, 1 - abs(scene.horizon - 0.5) / 0.12)
@@ -114,7 +104,7 @@ def _tones(scene: Scene) -> list[SceneFault]:
 
 
 def _clutter(scene: Scene) -> list[SceneFault]:
-    facts = {"subject": THING_NAMES[scene.subject], "count": NUMBERS[scene.rivals]}
+    facts = {"subject": scene.subject, "count": NUMBERS[scene.rivals]}
     faults = [
         SceneFault(
             dimension="subject_isolation",
@@ -138,7 +128,7 @@ def _rival_fault(scene: Scene, rival: PlacedThing, facts: dict[str, str]) -> Sce
         kind="rival_at_edge" if at_edge else "rivals" if scene.rivals > 1 else "rival",
         severity=max(0.25, scene.rivals / MAX_RIVALS),
         regions=(box,),
-        facts={**facts, "rival": THING_NAMES[rival.kind], "side": _side((box[0] + box[2]) / 2)},
+        facts={**facts, "rival": rival.kind, "side": _side((box[0] + box[2]) / 2)},
     )
 
 
