@@ -1,13 +1,13 @@
 """Trains the language model of the second generation on frozen features: scores first, then answers of every form.
 
-`python -m mini_training.mini2.language_stage --tower FILE --bank DIR... --held DIR --out DIR` also writes OUT/weights.
 The language model of the released weights is where it begins; tokens that both tokenizers know keep their embeddings.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -94,37 +94,40 @@ def continued_model(tokenizer: Tokenizer, tower: Path, seed: int) -> nn.Module:
     return model
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Train both courses and write OUT/weights."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tower", type=Path, required=True, help="tower.safetensors of the vision stage")
-    parser.add_argument("--bank", type=Path, nargs="+", required=True, help="pictures new to the tower")
-    parser.add_argument("--held", type=Path, required=True, help="folder of held-out pictures")
-    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and weights")
-    parser.add_argument("--score-steps", type=int, default=300)
-    parser.add_argument("--critique-steps", type=int, default=900)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
-    out: Path = options.out
+@dataclass(frozen=True, kw_only=True)
+class LanguageBanks:
+    """Folders of pictures: `train` new to the tower, `held` held out."""
+
+    train: Sequence[Path]
+    held: Path
+
+
+def train_advice_language(banks: LanguageBanks, tower: Path, out: Path, *, steps: tuple[int, int], seed: int) -> None:
+    """Train the language model on a frozen tower, and write OUT/weights.
+
+    Args:
+        banks: the pictures.
+        tower: file of `vision_stage.save_tower`.
+        out: folder of checkpoints and weights; a run goes on from what is there.
+        steps: optimizer steps on scores alone, then on whole answers.
+        seed: of weights, batches and phrasings.
+    """
     folder = out / "weights"
     if not (folder / "tokenizer.json").exists():
-        save_mini_tokenizer(train_advice_tokenizer(options.seed), folder, min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
+        save_mini_tokenizer(train_advice_tokenizer(seed), folder, min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
     vocabulary = Tokenizer.from_file(str(folder / "tokenizer.json"))
     words = PreTrainedTokenizerFast.from_pretrained(folder)
-    model = continued_model(vocabulary, options.tower, options.seed)
+    model = continued_model(vocabulary, tower, seed)
     # without mirror images: where rivals stand is drawn from the scene's seed, so a mirrored scene has other boxes
     seen: list[VisionFeatureGroup] = []
-    for bank in options.bank:
+    for bank in banks.train:
         seen += compute_vision_features(model, bank, mirror=False)
-    held = compute_vision_features(model, options.held, mirror=False)
-    scores = LanguageCourse(whole=False, steps=options.score_steps, seed=options.seed, rate=1e-3, size=64)
-    critiques = LanguageCourse(whole=True, steps=options.critique_steps, seed=options.seed, rate=8e-4, size=24)
-    for course in (scores, critiques):
+    held = compute_vision_features(model, banks.held, mirror=False)
+    scores = LanguageCourse(whole=False, steps=steps[0], seed=seed, rate=1e-3, size=64)
+    answers = LanguageCourse(whole=True, steps=steps[1], seed=seed, rate=8e-4, size=24)
+    for course in (scores, answers):
         if course.steps:
             train_language_model(model, seen, AdviceEncoder(words, whole=course.whole), out, course, held)
     save_mini_model(model, folder)
+    # transformers rewrites generation_config.json; ours comes last
     save_mini_tokenizer(vocabulary, folder, min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
-
-
-if __name__ == "__main__":
-    main()

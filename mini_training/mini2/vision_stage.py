@@ -1,12 +1,10 @@
 """Trains the vision tower of the second generation, from the tower of the released weights on.
 
-`python -m mini_training.mini2.vision_stage --bank DIR... --held DIR --out DIR` saves a checkpoint every 100 steps and
-goes on from it. Legend as in `mini_training.vision_stage`.
+It saves a checkpoint every 100 steps and goes on from it. Legend as in `mini_training.vision_stage`.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -215,23 +213,3 @@ def photo_target_errors(
 
 def _format(errors: dict[str, float]) -> str:
     return " ".join(f"{name[:14]} {value:.2f}" for name, value in errors.items())
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Train, and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bank", type=Path, nargs="+", required=True, help="folders of pictures to train on")
-    parser.add_argument("--held", type=Path, required=True, help="folder of held-out pictures")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
-    parser.add_argument("--start", type=Path, help="weights or tower to begin with (default: the released ones)")
-    parser.add_argument("--steps", type=int, default=2400)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
-    errors = train_photo_tower(
-        options.bank, options.held, options.out, steps=options.steps, seed=options.seed, start=options.start
-    )
-    print(errors, flush=True)
-
-
-if __name__ == "__main__":
-    main()
