@@ -157,7 +157,7 @@ _WATKINS_ADVICE: Phrases = {
     "flat_light": ("Rise early; the morning sun draws the cliff.", "Make the plate while the shadows are long."),
     "blurred": (
         "Weight the stand with stones and let the wind die.",
-        "Make the plate anew; the great lens was shaken.",
+        "Make the plate again; the great lens was shaken.",
     ),
     "soft": ("Use the smallest stop and a longer sitting.", "Rack the lens with a magnifier before the plate."),
     "clash": ("Make an albumen print and spare us the colours.", "Let one sober brown tone carry the view."),
@@ -177,7 +177,7 @@ _WATKINS_ADVICE: Phrases = {
         "Take the far rim; set forest before the cliffs.",
     ),
     "no_lead": ("Let the river lead into the valley.", "Place the wagon road in the foreground."),
-    "no_haze": ("Make the plate at dawn, while the valley steams.", "A veil of morning air would part the cliffs."),
+    "no_haze": ("Make the plate at dawn, while mist fills the valley.", "A veil of morning air would part the cliffs."),
     "tilted": (
         "Use the plumb line: {degrees} {turn} makes the view true.",
         "Level the stand by {degrees} {turn}; poise comes first.",

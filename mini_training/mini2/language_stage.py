@@ -108,7 +108,7 @@ def train_advice_language(banks: LanguageBanks, tower: Path, out: Path, *, steps
     Args:
         banks: the pictures.
         tower: file of `vision_stage.save_tower`.
-        out: folder of checkpoints and weights; a run goes on from what is there.
+        out: folder of checkpoints and weights; a run resumes from what is there.
         steps: optimizer steps on scores alone, then on whole answers.
         seed: of weights, batches and phrasings.
     """

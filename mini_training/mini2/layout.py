@@ -14,6 +14,7 @@ from mondrian_core.rubric import Region
 
 RIVAL_KINDS = ("rock", "cabin", "figure", "sign", "tent")
 FOOT_BELOW_HORIZON = 0.10  # where the subject stands, share of the height
+LAYOUT_STREAM = 2  # of the random numbers of a scene's seed; the renderer's steps have the next ones
 # half width of each kind as a share of its height
 HALF_WIDTHS = {
     "tree": 0.46,
@@ -57,7 +58,7 @@ class SceneLayout:
 
 def scene_layout(scene: Scene) -> SceneLayout:
     """The places of subject and rivals; the same scene has the same layout."""
-    rng = np.random.default_rng([scene.seed, 2])
+    rng = np.random.default_rng([scene.seed, LAYOUT_STREAM])
     foot = scene.horizon + FOOT_BELOW_HORIZON + 0.04 * float(rng.random())
     subject = PlacedThing(
         kind=scene.subject,

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mini_training.mini2.development import developed_photograph
-from mini_training.mini2.layout import PlacedThing, SceneLayout, scene_layout
+from mini_training.mini2.layout import LAYOUT_STREAM, PlacedThing, SceneLayout, scene_layout
 from mini_training.mini2.noise import (
     TILE,
     Array,
@@ -28,7 +28,7 @@ from mondrian_core.mini.scene import ASPECTS, Scene
 
 __all__ = ["render_scene"]
 
-_STEPS = ("textures", "layout", "colours", "sun", "land", "path", "things", "mass", "film")
+_STEPS = ("textures", "colours", "sun", "land", "path", "things", "mass", "film")
 SUNLIGHT, SKYLIGHT = np.array([1.07, 1.0, 0.88], np.float32), np.array([0.88, 0.98, 1.14], np.float32)
 
 
@@ -71,7 +71,7 @@ class _Painter:
 
     def stream(self, step: str) -> np.random.Generator:
         """A step's own random numbers, so that a change of one thing leaves the others where they are."""
-        return np.random.default_rng([self.scene.seed, 1 + _STEPS.index(step)])
+        return np.random.default_rng([self.scene.seed, LAYOUT_STREAM + 1 + _STEPS.index(step)])
 
     def _coordinates(self) -> tuple[Array, Array]:
         """Scene coordinates of every pixel: rotated by the tilt, bent by the lens."""

@@ -88,7 +88,7 @@ def _with_smaller_ones(cover: Array, lit: Array) -> Sprite:
 
 @lru_cache(maxsize=64)
 def sprite(kind: str, variant: int) -> Sprite:
-    """The drawing of a kind; the same arguments give the same drawing."""
+    """The drawing of a thing; the same arguments give the same drawing."""
     return _DRAWERS[kind](_Sheet(1000 * variant + sum(kind.encode())))
 
 

@@ -1,7 +1,7 @@
 """Train the second generation: `python -m mini_training.mini2.train --stage all --out DIR`.
 
 Needs the extra `mini` (PyTorch). The stages, in order: bank (draw the pictures), vision, language (writes DIR/weights).
-Each saves checkpoints and goes on from them; docs/experiments/mini2.md says what is reached so far.
+Each saves checkpoints and resumes from them; docs/experiments/mini2.md says what is reached so far.
 """
 
 from __future__ import annotations

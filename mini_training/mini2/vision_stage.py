@@ -1,6 +1,6 @@
 """Trains the vision tower of the second generation, from the tower of the released weights on.
 
-It saves a checkpoint every 100 steps and goes on from it. Legend as in `mini_training.vision_stage`.
+It saves a checkpoint every 100 steps and resumes from it. Legend as in `mini_training.vision_stage`.
 """
 
 from __future__ import annotations
