@@ -28,7 +28,7 @@ from mondrian_core.mini.scene import (
 )
 
 LOCAL_TARGET_COUNT = 9
-MIRROR_TRANSFORM = np.array([[-1, 1, 1, -1], [1, 0, 0, 0]], np.float32)  # of `subject_place`: times, plus
+MIRROR_TRANSFORM = np.array([[-1, 1, 1, -1], [1, 0, 0, 0]], np.float32)  # of `subject_target_place`: times, plus
 MIRROR_ODD_MEASUREMENTS = ("subject_x", "tilt", "mass")  # change sign when the picture is mirrored
 
 
@@ -94,7 +94,7 @@ def local_patch_targets(pictures: NDArray[np.uint8], places: NDArray[np.float32]
     return torch.cat([*maps, placed], 1).flatten(2).transpose(1, 2)
 
 
-def subject_place(scene: Scene) -> tuple[float, float, float, float]:
+def subject_target_place(scene: Scene) -> tuple[float, float, float, float]:
     """Subject x, middle of the subject, horizon (shares of the picture) and tilt (radians)."""
     width, height = ASPECTS[scene.aspect]
     middle = scene.horizon + 0.12 - scene.subject_size / 2 * min(width, height) / height
@@ -110,7 +110,9 @@ class VisionTargets:
             np.array([list(scene_measurements(scene).values()) for scene in shard.scenes], np.float32)
             for shard in self.shards
         ]
-        self.places = [np.array([subject_place(scene) for scene in shard.scenes], np.float32) for shard in self.shards]
+        self.places = [
+            np.array([subject_target_place(scene) for scene in shard.scenes], np.float32) for shard in self.shards
+        ]
         sign = np.ones(len(measurement_names()), np.float32)
         sign[[measurement_names().index(name) for name in MIRROR_ODD_MEASUREMENTS]] = -1
         self.mirror = sign

@@ -19,7 +19,7 @@ from PIL import Image
 from mini_training.evaluate import EVALUATION_SEED, VOICE, MiniAnswer, mini_metrics
 from mini_training.mini2.advice_phrases import PRIORITIES
 from mini_training.mini2.answer_forms import sample_comparison
-from mini_training.mini2.renderer import render_scene
+from mini_training.mini2.renderer import render_photograph
 from mini_training.mini2.scene_advice import advised_faults, by_priority, written_region
 from mini_training.mini2.scene_faults import SceneFault
 from mini_training.mini2.tastes import PLAIN, taste_scores
@@ -131,7 +131,7 @@ def measure(ask: Ask, count: int) -> dict[str, Any]:
     advising = replace(VOICE, form=AnswerForm.ADVICE)
     plain, advised, compared = [], [], []
     for i, scene in enumerate(scenes):
-        picture = render_scene(scene)
+        picture = render_photograph(scene)
         text, tokens, speed = ask(critique_messages(VOICE), picture)
         read = _read(text)
         scores = np.array([read.scores[name] for name in DIMENSIONS], float) if read else None

@@ -26,13 +26,13 @@ from mini_training.mini2.palettes import NATURAL_PALETTES, hue_colour, linear_co
 from mini_training.mini2.sprites import HIGH, LEFT, LOW, RIGHT, SIDE, sprite
 from mondrian_core.mini.scene import ASPECTS, Scene
 
-__all__ = ["render_scene"]
+__all__ = ["render_photograph"]
 
 _STEPS = ("textures", "colours", "sun", "land", "path", "things", "mass", "film")
 SUNLIGHT, SKYLIGHT = np.array([1.07, 1.0, 0.88], np.float32), np.array([0.88, 0.98, 1.14], np.float32)
 
 
-def render_scene(scene: Scene) -> Image.Image:
+def render_photograph(scene: Scene) -> Image.Image:
     """The photograph of a scene, RGB, at ASPECTS[scene.aspect] pixels. The same scene gives the same bytes."""
     painter = _Painter(scene, scene_layout(scene))
     painter.sky()

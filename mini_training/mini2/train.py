@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mini_training.mini2.renderer import render_scene
+from mini_training.mini2.renderer import render_photograph
 from mini_training.picture_bank import fill_picture_bank
 
 STAGES = ("bank", "vision", "language")
@@ -22,10 +22,14 @@ CHECKPOINT = Path(__file__).parent / "checkpoint/tower.safetensors"
 def draw_banks(out: Path, pictures: int, seed: int) -> None:
     """Draw the pictures for the tower, half as many for the language model, and the held-out ones."""
     base = 10 * seed
-    fill_picture_bank(out / "bank/held", HELD_OUT_PICTURES, base + HELD_OUT_BANK, render=render_scene)
-    fill_picture_bank(out / "bank/vision", pictures, base + VISION_BANK, render=render_scene)
+    fill_picture_bank(out / "bank/held", HELD_OUT_PICTURES, base + HELD_OUT_BANK, render=render_photograph)
+    fill_picture_bank(out / "bank/vision", pictures, base + VISION_BANK, render=render_photograph)
     fill_picture_bank(
-        out / "bank/language", pictures // 2, base + LANGUAGE_BANK, strange_share=STRANGE_SHARE, render=render_scene
+        out / "bank/language",
+        pictures // 2,
+        base + LANGUAGE_BANK,
+        strange_share=STRANGE_SHARE,
+        render=render_photograph,
     )
 
 

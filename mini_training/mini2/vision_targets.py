@@ -80,7 +80,7 @@ class PhotoTargets:
             for shard in self.shards
         ]
         self.places = [
-            np.array([first_generation.subject_place(scene) for scene in shard.scenes], np.float32)
+            np.array([first_generation.subject_target_place(scene) for scene in shard.scenes], np.float32)
             for shard in self.shards
         ]
         self.rivals = [np.stack([rival_centres(scene) for scene in shard.scenes]) for shard in self.shards]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mini_training.mini2.layout import RIVAL_KINDS, main_rival, picture_box, scene_layout
-from mini_training.mini2.renderer import render_scene
+from mini_training.mini2.renderer import render_photograph
 from mondrian_core.mini.scene import ASPECTS, SUBJECTS, Scene, sample_scene
 from mondrian_core.rubric import Region
 
@@ -50,7 +50,7 @@ def changed(**changes: object) -> Scene:
 
 def pixels(scene: Scene) -> np.ndarray:
     """(192, 256) or the like: the picture as a small model sees it."""
-    picture = render_scene(scene)
+    picture = render_photograph(scene)
     shrink = 256 / max(picture.size)
     small = picture.resize((round(picture.width * shrink), round(picture.height * shrink)), Image.Resampling.BICUBIC)
     return np.asarray(small, np.float64)
@@ -72,12 +72,12 @@ def share_inside(difference: np.ndarray, box: Region, margin: float = 0.02) -> f
 
 
 def test_same_scene_gives_same_bytes() -> None:
-    assert render_scene(PLAIN).tobytes() == render_scene(changed()).tobytes()
+    assert render_photograph(PLAIN).tobytes() == render_photograph(changed()).tobytes()
 
 
 @pytest.mark.parametrize("aspect", ASPECTS)
 def test_photographs_have_their_aspect(aspect: str) -> None:
-    assert render_scene(changed(aspect=aspect)).size == ASPECTS[aspect]
+    assert render_photograph(changed(aspect=aspect)).size == ASPECTS[aspect]
 
 
 def test_pure_monochrome_is_grey_and_a_split_tone_is_not() -> None:
