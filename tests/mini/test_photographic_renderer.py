@@ -105,13 +105,15 @@ def test_blur_orders_detail() -> None:
 
 
 def test_tilt_lowers_one_side() -> None:
-    def ground_of_side(tilt: float, side: slice) -> float:
-        image = pixels(changed(tilt_deg=tilt, subject_x=0.5, drama=0.0, layers=1, path=0.0)).mean(2)[:, side]
-        return float((np.abs(np.diff(image, axis=0)).argmax(0)).mean())
+    def horizon_of_side(tilt: float, side: slice) -> int:
+        """The row at which the bright sky ends."""
+        scene = changed(tilt_deg=tilt, subject_x=0.5, drama=0.0, layers=1, path=0.0, relief=0.2, haze=0.0)
+        rows = pixels(scene).mean(2)[:, side].mean(1)
+        return int((rows < (rows[:10].mean() + rows[-40:].mean()) / 2).argmax())
 
     left, right = slice(0, 60), slice(-60, None)
-    assert ground_of_side(7, right) > ground_of_side(7, left) + 8
-    assert ground_of_side(-7, left) > ground_of_side(-7, right) + 8
+    assert horizon_of_side(7, right) > horizon_of_side(7, left) + 8
+    assert horizon_of_side(-7, left) > horizon_of_side(-7, right) + 8
 
 
 def test_mass_darkens_its_side() -> None:
