@@ -34,8 +34,15 @@ def film_curve(mono: bool) -> Array:
 def developed_photograph(
     light: Array, places: tuple[Array, Array], scene: Scene, rng: np.random.Generator
 ) -> Image.Image:
-    """The 8-bit photograph of linear light (H, W, 3); `places` are the scene coordinates X and Y of every pixel."""
-    image = np.maximum(light, 1e-4)
+    """The 8-bit photograph of a scene.
+
+    Args:
+        light: (H, W, 3) linear light; changed in place.
+        places: scene coordinates X and Y of every pixel, each (H, W).
+        scene: exposure, contrast, vignette, blur, clash and grain.
+        rng: chooses the film's tint and grain.
+    """
+    image = np.maximum(light, 1e-4, out=light)
     image *= np.float32(MIDDLE * 2**scene.ev) / image[::4, ::4].mean()
     x, y = places
     image *= (1 - np.float32(scene.vignette * 1.6) * ((x - 0.5) ** 2 + (y - 0.5) ** 2))[..., None]

@@ -82,7 +82,14 @@ def compose_scene_advice(
 def compose_scene_comments(
     scene: Scene, scores: Mapping[str, int], taste: PhotoTaste, rng: np.random.Generator
 ) -> Critique:
-    """Scores and comments alone: the scene's facts, with verdicts that fit the given scores, in the taste's words."""
+    """Scores and comments alone: the scene's facts, with verdicts that fit the given scores, in the taste's words.
+
+    Args:
+        scene: what is shown.
+        scores: by dimension, 1-9.
+        taste: whose words.
+        rng: chooses among phrasings.
+    """
     seen, comments = visible_facts(scene), {}
     for name in DIMENSIONS:
         band = 0 if scores[name] <= 3 else 1 if scores[name] <= 6 else 2

@@ -34,7 +34,14 @@ def draw_banks(out: Path, pictures: int, seed: int) -> None:
 
 
 def train_vision(out: Path, steps: int, seed: int, start: Path) -> None:
-    """Train the tower on every bank OUT/bank/vision* that is finished."""
+    """Train the tower on every bank OUT/bank/vision* that is finished.
+
+    Args:
+        out: folder of banks and checkpoints.
+        steps: optimizer steps in all.
+        seed: of the batches.
+        start: tower or weights to begin with.
+    """
     from mini_training.mini2.vision_stage import train_photo_tower
 
     banks = [done.parent for done in sorted(out.glob("bank/vision*/done"))]

@@ -78,7 +78,14 @@ def new_heads() -> nn.ModuleList:
 
 @torch.no_grad()
 def fit_heads(visual: nn.Module, heads: nn.ModuleList, data: PhotoTargets, batches: int = 40) -> None:
-    """Set the heads to the ridge regression on the tower as it is; random heads would undo what it knows."""
+    """Set the heads to the ridge regression on the tower as it is; random heads would undo what it knows.
+
+    Args:
+        visual: the tower; it stays as it is.
+        heads: those of `new_heads`.
+        data: pictures to fit them on.
+        batches: how many batches of them.
+    """
     sums: list[tuple[Tensor, Tensor]] = []
     for at, (pictures, values, local) in enumerate(data.stream(PICTURES_PER_STEP, seed=12345)):
         if at == batches:
