@@ -41,7 +41,7 @@ BASE_NATS, GAIN, TOLD, TOLD_MORE = (0.285, 0.05), (0.022, 0.027), (0.16, 0.05), 
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimulatedAdapter:
+class SimulatedWriter:
     """How an adapter writes: share of wrong comments (0-1), mean gain of likelihood (nats per token), and its fault."""
 
     misread: float = 0.1
@@ -49,10 +49,10 @@ class SimulatedAdapter:
     fault: str | None = None
 
 
-ADAPTERS: Mapping[str, SimulatedAdapter] = {
-    "sound, 10 % of the comments misread": SimulatedAdapter(),
-    "sound, 30 % misread, no gain of likelihood": SimulatedAdapter(misread=0.3, gain=0.0),
-    **{name: SimulatedAdapter(fault=name) for name in COMMENT_FAULTS},
+ADAPTERS: Mapping[str, SimulatedWriter] = {
+    "sound, 10 % of the comments misread": SimulatedWriter(),
+    "sound, 30 % misread, no gain of likelihood": SimulatedWriter(misread=0.3, gain=0.0),
+    **{name: SimulatedWriter(fault=name) for name in COMMENT_FAULTS},
 }
 
 
@@ -80,7 +80,7 @@ def _answer(scores: Mapping[str, Any], comments: Comments) -> str:
 
 
 def written_comments(
-    scenes: Sequence[ScoredScene], adapter: SimulatedAdapter, rng: np.random.Generator
+    scenes: Sequence[ScoredScene], adapter: SimulatedWriter, rng: np.random.Generator
 ) -> list[Comments]:
     """The adapter's comments."""
     if adapter.fault is not None:
@@ -144,7 +144,7 @@ def judge_comments(folder: Path) -> GateResult:
     return COMMENTS.evaluate(GateMeasurements(comments=comment_measurement(samples)), GateRecipe())
 
 
-def refusals(adapter: SimulatedAdapter, photographs: int, looks: int, seed: int) -> tuple[int, dict[str, int]]:
+def refusals(adapter: SimulatedWriter, photographs: int, looks: int, seed: int) -> tuple[int, dict[str, int]]:
     """(Looks that the gate refuses, how often each check fails.)"""
     refused = 0
     checks: dict[str, int] = {}

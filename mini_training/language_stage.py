@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerFast
 
 from mini_training.architecture import MERGE, PATCH
 from mini_training.picture_bank import load_picture_shards
-from mini_training.prompt_sampling import sample_advisor_prompt
+from mini_training.prompt_sampling import RANDOM_SCORE_SHARE, free_scores, sample_advisor_prompt
 from mini_training.vision_stage import vision_tower_outputs
 from mondrian_core.mini.scene import Scene
 from mondrian_core.mini.scene_critic import ANSEL, GENERIC, WATKINS, compose_critique, score_scene
@@ -33,9 +33,6 @@ from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
 
 DIGIT_WEIGHT = 8.0
 GRADE_WEIGHT = 5.0
-# Share of whole critiques whose scores are moved at random and carry no loss: verdicts and grade are then learned from
-# the digits that stand in the answer, not from the picture, and still fit when an adapter moves the digits.
-RANDOM_SCORE_SHARE = 0.35
 SCORE_SPREAD = 0.8  # points; neighbours of the right score are half right, so greedy answers lean to the middle
 SCORE_KEY = '": {"score": '
 GRADE_KEY = '."}}, "overall_grade": "'
@@ -103,7 +100,7 @@ class AnswerEncoder:
             # Some answers borrow an advisor's words (never the taste), so that an adapter meets words the base can say.
             taste = (GENERIC, ANSEL, WATKINS)[int(rng.choice(3, p=[0.7, 0.17, 0.13]))]
             if rng.random() < RANDOM_SCORE_SHARE:
-                scores, honest = _free_scores(scores, rng), False
+                scores, honest = free_scores(scores, rng), False
             answer = canonical_answer(compose_critique(scene, scores, taste, rng))
         else:
             answer = canonical_answer(make_critique(scores, dict.fromkeys(DIMENSIONS, ".")))
@@ -117,12 +114,6 @@ class AnswerEncoder:
             at = answer.index(self.grade_key) + 1
             weight[at : at + 3] = [GRADE_WEIGHT] * 3
         return weight
-
-
-def _free_scores(scores: dict[str, int], rng: np.random.Generator) -> dict[str, int]:
-    """The scores with a common and an individual random shift, within 1..9."""
-    together = rng.normal(0, 1.5)
-    return {name: int(np.clip(round(value + together + rng.normal(0, 2)), 1, 9)) for name, value in scores.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,7 +262,7 @@ class LanguageCourse:
 def train_language_model(
     model: nn.Module,
     groups: list[VisionFeatureGroup],
-    tokenizer: PreTrainedTokenizerFast,
+    writer: AnswerEncoder,
     out: Path,
     course: LanguageCourse,
     held: list[VisionFeatureGroup],
@@ -281,14 +272,14 @@ def train_language_model(
     Args:
         model: the whole model; only its language model changes.
         groups: features and scenes to train on.
-        tokenizer: mini's tokenizer.
+        writer: encodes prompts and answers.
         out: folder of the checkpoint.
         course: the stage's settings.
         held: features and scenes on which the loss per score digit is printed.
     """
     text, name = model.model.language_model, "critiques" if course.whole else "scores"
     steps, size = course.steps, course.size
-    writer, checkpoint = AnswerEncoder(tokenizer, whole=course.whole), out / f"{name}.pt"
+    checkpoint = out / f"{name}.pt"
     optimizer = torch.optim.AdamW(text.parameters(), lr=course.rate, betas=(0.9, 0.98), weight_decay=0.01)
     step = _resume(text, optimizer, checkpoint)
     began, first = time.time(), step

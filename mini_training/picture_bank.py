@@ -10,7 +10,7 @@ import dataclasses
 import io
 import json
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from PIL import Image
 from mondrian_core.mini.renderer import render_scene
 from mondrian_core.mini.scene import ASPECTS, Scene, sample_scene
 
+SceneRenderer = Callable[[Scene], Image.Image]
 FACTOR = 32  # patch 16 x merge 2
 MIN_PIXELS, MAX_PIXELS = 128 * 128, 65536
 
@@ -69,15 +70,13 @@ def out_of_domain_picture(size: tuple[int, int], rng: np.random.Generator) -> Im
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
-def _draw(task: tuple[int, float]) -> tuple[Scene, bool, NDArray[np.uint8]]:
-    seed, strange_share = task
+def _draw(task: tuple[int, float, SceneRenderer]) -> tuple[Scene, bool, NDArray[np.uint8]]:
+    seed, strange_share, render = task
     rng = np.random.default_rng(seed)
     scene = sample_scene(rng)
     size = model_input_size(*ASPECTS[scene.aspect])
     strange = bool(rng.random() < strange_share)
-    picture = (
-        out_of_domain_picture(ASPECTS[scene.aspect], rng) if strange else degrade_picture(render_scene(scene), rng)
-    )
+    picture = out_of_domain_picture(ASPECTS[scene.aspect], rng) if strange else degrade_picture(render(scene), rng)
     return scene, strange, np.asarray(picture.resize(size, Image.Resampling.BICUBIC))
 
 
@@ -91,14 +90,31 @@ class PictureShard:
     strange: NDArray[np.bool_]
 
 
-def fill_picture_bank(folder: Path, count: int, seed: int, strange_share: float = 0.0, workers: int = 2) -> None:
-    """Draw `count` pictures into `folder`; picture i comes from seed * 10**7 + i. Skips a folder already filled."""
+def fill_picture_bank(
+    folder: Path,
+    count: int,
+    seed: int,
+    *,
+    strange_share: float = 0.0,
+    workers: int = 2,
+    render: SceneRenderer = render_scene,
+) -> None:
+    """Draw pictures into a folder; one that is already filled is left alone.
+
+    Args:
+        folder: where the pictures go.
+        count: how many.
+        seed: picture i comes from seed * 10**7 + i.
+        strange_share: share (0-1) of pictures that show no landscape.
+        workers: processes that draw.
+        render: draws one scene; a function of a module, so that processes can share it.
+    """
     if (folder / "done").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
     pictures: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in ASPECTS}
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in ASPECTS}
-    tasks = [(seed * 10**7 + i, strange_share) for i in range(count)]
+    tasks = [(seed * 10**7 + i, strange_share, render) for i in range(count)]
     with multiprocessing.Pool(workers) as pool:
         for i, (scene, strange, pixels) in enumerate(pool.imap(_draw, tasks, chunksize=64)):
             pictures[scene.aspect].append(pixels)

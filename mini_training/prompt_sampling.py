@@ -1,4 +1,4 @@
-"""Many system prompts, so that mini tolerates whatever biography or instruction an advisor comes with."""
+"""What varies between examples: system prompts, so that mini tolerates any advisor's, and scores moved at random."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import numpy as np
 from mondrian_core.mini.tastes import ANSEL, GENERIC, WATKINS
 from mondrian_core.prompts import AdvisorPrompt
 
+# Share of whole critiques whose scores are moved at random and carry no loss: verdicts and grade are then learned from
+# the digits that stand in the answer, not from the picture, and still fit when an adapter moves the digits.
+RANDOM_SCORE_SHARE = 0.35
 NAMES = (
     "Ansel Adams",
     "Edward Weston",
@@ -65,3 +68,9 @@ def sample_advisor_prompt(rng: np.random.Generator) -> AdvisorPrompt:
     if rng.random() < 0.4:
         return AdvisorPrompt("someone", name, prompt=f"You are {name}. {clauses}")
     return AdvisorPrompt("someone", name, clauses)
+
+
+def free_scores(scores: dict[str, int], rng: np.random.Generator) -> dict[str, int]:
+    """The scores with a common and an individual random shift, within 1..9."""
+    together = rng.normal(0, 1.5)
+    return {name: int(np.clip(round(value + together + rng.normal(0, 2)), 1, 9)) for name, value in scores.items()}

@@ -7,7 +7,7 @@ of the canonical answer ('": {"score": ' and the like) is one piece each, which 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -80,13 +80,22 @@ def tokenizer_corpus(seed: int, count: int = 3000) -> Iterator[str]:
         yield " ".join((*CLAUSES, *NAMES))
 
 
-def train_mini_tokenizer(seed: int, size: int = 2304) -> Tokenizer:
-    """Train the tokenizer; ids 0.. are the special tokens, then bytes, then merges."""
+def train_mini_tokenizer(
+    seed: int, size: int = 2304, *, corpus: Iterable[str] | None = None, scaffold: str = SCAFFOLD
+) -> Tokenizer:
+    """Train the tokenizer; ids 0.. are the special tokens, then bytes, then merges.
+
+    Args:
+        seed: of the corpus.
+        size: largest vocabulary.
+        corpus: texts to learn from instead of `tokenizer_corpus`.
+        scaffold: pattern of the pieces that stay whole.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(f"{SCAFFOLD}|{WORDS}"), behavior="isolated"),
+            pre_tokenizers.Split(Regex(f"{scaffold}|{WORDS}"), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -98,7 +107,7 @@ def train_mini_tokenizer(seed: int, size: int = 2304) -> Tokenizer:
         min_frequency=3,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(tokenizer_corpus(seed), trainer)
+    tokenizer.train_from_iterator(corpus or tokenizer_corpus(seed), trainer)
     return tokenizer
 
 

@@ -70,7 +70,12 @@ def make_language_model(out: Path, options: argparse.Namespace, *, stages: tuple
     import torch
     from transformers import PreTrainedTokenizerFast
 
-    from mini_training.language_stage import LanguageCourse, compute_vision_features, train_language_model
+    from mini_training.language_stage import (
+        AnswerEncoder,
+        LanguageCourse,
+        compute_vision_features,
+        train_language_model,
+    )
 
     model = _model(out, options.seed)
     model.model.visual.load_state_dict(torch.load(out / "vision.pt", weights_only=False)["visual"])
@@ -79,12 +84,12 @@ def make_language_model(out: Path, options: argparse.Namespace, *, stages: tuple
     words = PreTrainedTokenizerFast.from_pretrained(out / "weights")
     if "scores" in stages:
         course = LanguageCourse(whole=False, steps=options.score_steps, seed=options.seed, rate=1.5e-3, size=64)
-        train_language_model(model, seen, words, out, course, held)
+        train_language_model(model, seen, AnswerEncoder(words, whole=False), out, course, held)
     if "critiques" in stages:
         state = torch.load(out / "scores.pt", weights_only=False)
         model.model.language_model.load_state_dict(state["text"])
         course = LanguageCourse(whole=True, steps=options.critique_steps, seed=options.seed, rate=8e-4)
-        train_language_model(model, seen, words, out, course, held)
+        train_language_model(model, seen, AnswerEncoder(words, whole=True), out, course, held)
 
 
 def make_mini_weights(out: Path, options: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ Legend: `B` pictures of one size, `N` merged image tokens of 32 x 32 pixels, `K`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from mondrian_core.mini.scene import (
 )
 
 LOCAL_TARGET_COUNT = 9
-MIRROR_TRANSFORM = np.array([[-1, 1, 1, -1], [1, 0, 0, 0]], np.float32)  # of `_places`: times, plus
+MIRROR_TRANSFORM = np.array([[-1, 1, 1, -1], [1, 0, 0, 0]], np.float32)  # of `subject_target_place`: times, plus
 MIRROR_ODD_MEASUREMENTS = ("subject_x", "tilt", "mass")  # change sign when the picture is mirrored
 
 
@@ -94,7 +94,7 @@ def local_patch_targets(pictures: NDArray[np.uint8], places: NDArray[np.float32]
     return torch.cat([*maps, placed], 1).flatten(2).transpose(1, 2)
 
 
-def _places(scene: Scene) -> tuple[float, float, float, float]:
+def subject_target_place(scene: Scene) -> tuple[float, float, float, float]:
     """Subject x, middle of the subject, horizon (shares of the picture) and tilt (radians)."""
     width, height = ASPECTS[scene.aspect]
     middle = scene.horizon + 0.12 - scene.subject_size / 2 * min(width, height) / height
@@ -110,7 +110,9 @@ class VisionTargets:
             np.array([list(scene_measurements(scene).values()) for scene in shard.scenes], np.float32)
             for shard in self.shards
         ]
-        self.places = [np.array([_places(scene) for scene in shard.scenes], np.float32) for shard in self.shards]
+        self.places = [
+            np.array([subject_target_place(scene) for scene in shard.scenes], np.float32) for shard in self.shards
+        ]
         sign = np.ones(len(measurement_names()), np.float32)
         sign[[measurement_names().index(name) for name in MIRROR_ODD_MEASUREMENTS]] = -1
         self.mirror = sign
@@ -120,7 +122,7 @@ class VisionTargets:
         turn = 0
         while True:
             rng = np.random.default_rng([seed, turn])
-            for which, rows, flip in self._plan(size, rng):
+            for which, rows, flip in batch_plan(self.shards, size, rng):
                 if skip:
                     skip -= 1
                     continue
@@ -132,10 +134,14 @@ class VisionTargets:
                 yield pictures, torch.from_numpy(values), local_patch_targets(pictures, places)
             turn += 1
 
-    def _plan(self, size: int, rng: np.random.Generator) -> list[tuple[int, NDArray[np.int64], bool]]:
-        plan = []
-        for which, shard in enumerate(self.shards):
-            order = rng.permutation(len(shard.scenes))
-            for i in range(0, len(order) - size + 1, size):
-                plan.append((which, np.sort(order[i : i + size]), bool(rng.random() < 0.5)))
-        return [plan[at] for at in rng.permutation(len(plan))]
+
+def batch_plan(
+    shards: Sequence[PictureShard], size: int, rng: np.random.Generator
+) -> list[tuple[int, NDArray[np.int64], bool]]:
+    """One pass over the shards: (which shard, rows of one batch, whether it is mirrored) in random order."""
+    plan = []
+    for which, shard in enumerate(shards):
+        order = rng.permutation(len(shard.scenes))
+        for i in range(0, len(order) - size + 1, size):
+            plan.append((which, np.sort(order[i : i + size]), bool(rng.random() < 0.5)))
+    return [plan[at] for at in rng.permutation(len(plan))]

@@ -230,7 +230,7 @@ def answer_spans(answer: str) -> AnswerSpans:
     )
 
 
-def comment_spans(answer: str) -> list[tuple[int, int]]:
+def text_spans(answer: str) -> list[tuple[int, int]]:
     """(start, end) character offsets of the comments and recommendations of `canonical_answer`, without their quotes.
 
     A key can't occur inside a text, where its quotes would be escaped.

@@ -60,12 +60,19 @@ class InstalledTool:
         return {**kept, "HOME": str(self.folder / "home"), "MONDRIAN_ACCELERATOR_LOCK": lock}
 
     def install(self, wheel: Path, python: str) -> None:
-        """Install with the newest dependencies that the wheel allows; downloads go to the person's own uv cache."""
+        """Install with the newest dependencies that the wheel allows; downloads go to the person's own uv cache.
+
+        Raises:
+            SystemExit: uv can't; it has printed why. An interpreter that isn't on this machine is never downloaded.
+        """
         for name in ("home", "empty"):
             (self.folder / name).mkdir()
         tool = {"UV_TOOL_DIR": str(self.folder / "tools"), "UV_TOOL_BIN_DIR": str(self.folder / "bin")}
-        command = [str(self.uv), "tool", "install", "--quiet", "--no-config", "--python", python, str(wheel)]
-        subprocess.run(command, env={**os.environ, **tool}, cwd=self.folder / "empty", check=True)
+        options = ["--quiet", "--no-config", "--no-python-downloads", "--python", python]
+        command = [str(self.uv), "tool", "install", *options, str(wheel)]
+        done = subprocess.run(command, env={**os.environ, **tool}, cwd=self.folder / "empty", check=False)
+        if done.returncode:
+            raise SystemExit(f"uv could not install {wheel.name} with Python {python}.")
 
     def run(self, *words: str) -> int:
         """Exit status of a `mondrian` command, which prints to this terminal."""

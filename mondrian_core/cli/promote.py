@@ -49,7 +49,7 @@ class PromoteOptions(RollbackOptions):
 def promote_command(*, options: PromoteOptions) -> int:
     """Make a version the champion, at once or as a staged rollout.
 
-    Exit status 1 when a gate stands against it, when it is the champion already, or when the champion has changed.
+    Exit status 1 when the gates refuse it, when it is the champion already, or when the champion has changed.
     """
     settings = settings_from_options(options)
     validate_advisor_id(options.advisor)

@@ -19,7 +19,7 @@ from mondrian_core.models.inference.batch_size import MAX_ROWS, rows_within
 from mondrian_core.models.inference.decoding import prefill
 from mondrian_core.models.kl import log_probabilities
 from mondrian_core.models.prompt_encoding import EncodedAnswer, EncodedPrompt
-from mondrian_core.rubric import comment_spans
+from mondrian_core.rubric import text_spans
 
 _BUDGET = 1 << 30  # bytes of keys and values of the answers of a pass
 
@@ -95,6 +95,6 @@ def _likelihood(base: BaseVLM, states: mx.array, answer: str, tokens: EncodedAns
 
 
 def _text_places(answer: str, tokens: EncodedAnswer) -> Iterator[int]:
-    for span in comment_spans(answer):
+    for span in text_spans(answer):
         held = tokens.tokens_at(span)
         yield from range(held.start, held.stop)

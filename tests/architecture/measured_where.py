@@ -20,7 +20,7 @@ DEVICES = ("CPU", "CUDA GPU", "none: simulated")
 BASES = re.compile(r"none|mini|mini, an earlier training|.* with random weights")
 _PLACE = re.compile(r"<!-- measured on: ([^;]+); ([^;]+); (.+?) -->")
 _TABLE = re.compile(r"^\|[-:]+\|", re.MULTILINE)
-_COMMAND = re.compile(r"python\s+-m\s+(bench[. ][a-z_]+|mini_training\.[a-z]+)")
+_COMMAND = re.compile(r"python\s+-m\s+(bench[. ][a-z_]+|mini_training(?:\.[a-z0-9_]+)+)")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,7 +125,7 @@ def test_every_guide_ends_with_how_to_check_it() -> None:
         guide: re.findall(r"^## (.+)$", (ROOT / guide).read_text(encoding="utf-8"), re.MULTILINE) for guide in guides
     }
     # of the self-test the whole page is the check
-    assert [guide.stem for guide, found in sections.items() if found[-1] != "Check"] == ["selftest"]
+    assert [guide.stem for guide, found in sections.items() if found[-1:] != ["Check"]] == ["selftest"]
 
 
 def test_packaging_contains_no_urls() -> None:

@@ -10,7 +10,7 @@ from bench.comment_faults import COMMENT_FAULTS
 
 @pytest.mark.parametrize("fault", COMMENT_FAULTS)
 def test_twenty_photographs_show_every_fault(fault: str) -> None:
-    faulty = comment_error_rates.SimulatedAdapter(fault=fault)
+    faulty = comment_error_rates.SimulatedWriter(fault=fault)
     refused, checks = comment_error_rates.refusals(faulty, 20, 2, seed=1)
     assert (refused, bool(checks)) == (2, True)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bench.comment_error_rates import (
-    SimulatedAdapter,
+    SimulatedWriter,
     judge_comments,
     scored_scenes,
     write_comment_samples,
@@ -42,7 +42,7 @@ def write_run(folder: Path, subjects: Sequence[ScoredScene], comments: Sequence[
 
 
 def sound(subjects: Sequence[ScoredScene]) -> list[Comments]:
-    return written_comments(subjects, SimulatedAdapter(), np.random.default_rng(5))
+    return written_comments(subjects, SimulatedWriter(), np.random.default_rng(5))
 
 
 def parts_of(result: GateResult) -> dict[str, str]:

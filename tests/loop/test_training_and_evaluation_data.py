@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mondrian_core import stages
+from mondrian_core.critique_parsing import parse_critique_lenient
 from mondrian_core.data.dataset import full_dataset
 from mondrian_core.errors import BadInput
 from mondrian_core.evaluation import TrainingProvenance
@@ -308,3 +309,15 @@ def test_old_index_entries_are_compared_by_hash_and_the_dataset_says_so(built: t
         ]
         assert len(heard) == notices
         assert all("mondrian index --advisor" in str(each) for each in heard)
+
+
+def test_other_advisors_critiques_are_those_of_the_others_alone(built: tuple[StageContext, Any]) -> None:
+    context, _ = built
+    with context.store() as store:
+        own = [each for each in store.profiles("ansel") if each.origin == "human"]
+    everyone = evaluation_data.other_advisors_critiques(replace(context, advisor="nobody"))
+    others = evaluation_data.other_advisors_critiques(context)
+    assert len(others) < len(everyone) <= len(others) + len(own)
+    assert all(parse_critique_lenient(answer).critique.scores for answer in everyone)
+    (context.root / "mondrian.db").unlink()
+    assert evaluation_data.other_advisors_critiques(context) == []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
-from mondrian_core.rubric import DIMENSIONS, Assessment, Critique, canonical_answer, comment_spans, make_critique
+from mondrian_core.rubric import DIMENSIONS, Assessment, Critique, canonical_answer, make_critique, text_spans
 
 pytestmark = pytest.mark.mini
 
@@ -25,7 +25,7 @@ def answers() -> list[str]:
 def test_comment_spans_hold_comments_and_recommendations() -> None:
     said = {name: Assessment(5, f'A "quoted" {name}.', "Wait: for light\n.") for name in DIMENSIONS}
     answer = canonical_answer(Critique(said, "5.0"))
-    texts = [answer[start:end] for start, end in comment_spans(answer)]
+    texts = [answer[start:end] for start, end in text_spans(answer)]
     assert len(texts) == 2 * len(DIMENSIONS)
     assert texts[:2] == ['A \\"quoted\\" composition.', "Wait: for light\\n."]
 
@@ -47,7 +47,7 @@ def test_likelihood_equals_teacher_forcing_in_one_pass(base: Any) -> None:
     for text, tokens, likelihood in zip(answers(), encoded, found, strict=True):
         states = hidden_states(base, teacher_forced_inputs(base, prompt, list(tokens.ids)))[0, len(prompt.ids) - 1 :]
         logs = np.array(log_probabilities(base, states).astype(mx.float32))
-        spans = comment_spans(text)
+        spans = text_spans(text)
         places = [
             place
             for place, (start, end) in enumerate(tokens.offsets)

@@ -31,7 +31,7 @@ _START = """# Files
 
 This page is generated from the classes whose values are written. JSON is UTF-8. Important files are written under a
 temporary name and renamed, so a reader sees the old or the new one, and a manifest is written last. In a `.jsonl` file
-each line is a JSON object; a last line without its newline doesn't count. Readers ignore keys that they don't know.
+each line is a JSON object; a last line without its newline doesn't count.
 
 ```text
 WORKSPACE/

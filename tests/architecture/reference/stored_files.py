@@ -39,7 +39,7 @@ DATASET_FILES = (
                 "recipe": "object: table `[data]` of the [recipe](recipes.md)",
                 "photographs": "object: number by split",
                 "rows": "object: number by split",
-                "held_out_variants": "integer: augmented rows of held-out photographs, which only evaluations may read",
+                "held_out_variants": "integer: rows of variants of held-out photographs, for a training on all of them",
                 "linked": "object: records by outcome, as in link_manifest.json",
                 "histograms": "object: by split and dimension, how often each score occurs",
                 "members": "list of object: the photographs, below",

@@ -1,0 +1,1 @@
+"""The second generation of mini, in preparation: pictures that look like photographs, and answers that advise."""
