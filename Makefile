@@ -45,7 +45,7 @@ down: $(ready)  ## stop what `make up` started
 bench: $(ready)  ## run the benchmarks
 	@$(py) -m bench $(ARGS)
 
-screenshots: $(ready)  ## make the pictures of docs/images again, which takes half an hour; ARGS selects some
+screenshots: $(ready)  ## make the pictures of docs/images again, which takes long; ARGS selects some
 	@nice -n 10 $(py) -m bench.screenshots $(ARGS)
 
 figures: $(ready)  ## make the tables of docs/experiments again, which takes long; ARGS selects pages or tables

@@ -52,7 +52,7 @@ def make_images(studio: Studio, wanted: set[str]) -> None:
     with sync_playwright() as playwright:
         fonts = studio.folder / "fonts.conf"
         write_atomic(fonts, FONTS)
-        environment = {**os.environ, "FONTCONFIG_FILE": str(fonts)}
+        environment: dict[str, str | float | bool] = {**os.environ, "FONTCONFIG_FILE": str(fonts)}
         browser = playwright.chromium.launch(executable_path=find_browser(), env=environment)
         context = browser.new_context(
             device_scale_factor=DENSITY,

@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,9 +23,8 @@ from PIL import Image
 
 from bench.screenshots.terminal_recording import TerminalRecording, record_terminal
 from deployments.prefect_instance import PrefectInstance
-from deployments.prefect_setup import prefect_client
 from deployments.run_watcher import follow_flow_run, start_deployment_run
-from mondrian_core.data.sample_workspace import ADVISOR, add_sample_critiques
+from mondrian_core.data.sample_workspace import ADVISOR
 from mondrian_core.errors import Broken
 from mondrian_core.files import read_json
 from mondrian_core.ports import find_free_port
@@ -44,16 +42,16 @@ SHOOTS = (
     "2026-10-10",
     "2026-10-17",
 )
-RATINGS = (4, 5, 3, 4, 4, 5)  # of the first critiques
-SHEET_PHOTOGRAPHS, MORE_CRITIQUES = 8, 6
-# trained in a minute; with so few measurements the gates can't decide, which is what the approval form is for
+RATINGS = (4, 5, 3, 4, 4, 5)  # of the latest critiques
+SHEET_PHOTOGRAPHS = 8
+# trained in a minute; with so few measurements the gates usually can't decide
 SHORT_RECIPE: dict[str, Any] = {
     "name": "short",
     "data": {"variants": 0},
     "train": {"epochs": 2, "answered_photographs": 0},
     "evaluate": {"compliance_photographs": 12, "edited_photographs": 0, "constrained_photographs": 0, "rag": False},
 }
-PAUSE_SECONDS, LONGEST_SECONDS = 0.5, 1800.0
+LONGEST_SECONDS = 1800.0
 
 
 @dataclass(kw_only=True)
@@ -83,7 +81,7 @@ class Studio:
     @property
     def shown_job(self) -> str:
         """The job of the adapter's best critique of a photograph that is wider than high."""
-        wide = [job for job in self.jobs[1:] if self._is_wide(job["photograph"])]
+        wide = [job for job in self.jobs if job["adapter_version"] and self._is_wide(job["photograph"])]
         return str(max(wide or self.jobs, key=lambda job: float(job["critique"]["overall_grade"]))["job_id"])
 
     def _is_wide(self, photograph: str) -> bool:
@@ -98,7 +96,7 @@ class Studio:
 
 @contextmanager
 def open_studio(folder: Path) -> Iterator[Studio]:
-    """Make the studio below an empty folder, and stop its processes at the end. Takes half an hour on two CPUs."""
+    """Make the studio below an empty folder, and stop its processes at the end. It trains twice."""
     home, project = folder / "home", folder / "mondrian"
     for each in (home, project):
         each.mkdir(parents=True, exist_ok=True)
@@ -189,39 +187,21 @@ def _answers(studio: Studio, photographs: list[Path]) -> None:
                 asked |= {"mode": "baseline"}
             answer = client.post("/analyze", json=asked).raise_for_status().json()
             studio.jobs.append(answer)
-            if number < len(RATINGS):
-                client.post(f"/jobs/{answer['job_id']}/rating", json={"rating": RATINGS[number]}).raise_for_status()
+            if (left := len(photographs) - number - 1) < len(RATINGS):
+                client.post(f"/jobs/{answer['job_id']}/rating", json={"rating": RATINGS[left]}).raise_for_status()
         cropped = {"path": str(photographs[-1].relative_to(source)), "advisor": ADVISOR, "crops": True}
         studio.jobs.append(client.post("/analyze", json=cropped).raise_for_status().json())
 
 
 def _week(studio: Studio) -> None:
-    """Runs of each kind: a second training, which the gates leave undecided, nothing new, a refusal, a question."""
-    add_sample_critiques(studio.settings.root, MORE_CRITIQUES)
-    _run(studio, "candidate", "retrain/scheduled", recipe=SHORT_RECIPE)
+    """Runs of several kinds besides the demo's: a second training, the same without anything new, the drift watch."""
+    _run(studio, "short", "retrain/scheduled", recipe=SHORT_RECIPE)
     _run(studio, "unchanged", "retrain/scheduled", recipe=SHORT_RECIPE)
     _run(studio, "drift", "drift/scheduled")
-    asked = {"version": "v0002", "reason": "calmer words on light", "approve": True}
-    _run(
-        studio, "declined", "promote/manual", answer={"approve": False, "name": "Ansel", "comment": "too few"}, **asked
-    )
-    _run(studio, "question", "promote/manual", answer={}, **asked)
 
 
-def _run(
-    studio: Studio, name: str, deployment: str, answer: Mapping[str, Any] | None = None, **parameters: Any
-) -> None:
-    """Start a run and wait for its end; with `answer`, until it asks. An empty answer leaves it waiting."""
-    studio.runs[name] = start_deployment_run(studio.prefect, deployment, {"advisor": ADVISOR, **parameters})
+def _run(studio: Studio, name: str, deployment: str, **parameters: Any) -> None:
+    """Start a run and wait for its end."""
     print(f"{deployment} ({name})", flush=True)
-    if answer is not None:
-        with prefect_client(studio.prefect) as client:
-            until = time.monotonic() + LONGEST_SECONDS
-            while not ((state := client.read_flow_run(studio.runs[name]).state) and state.is_paused()):
-                if (state and state.is_final()) or time.monotonic() > until:
-                    raise Broken(f"{deployment} did not ask: {state}", f"Look at {studio.prefect.ui}.")
-                time.sleep(PAUSE_SECONDS)
-            if not answer:
-                return
-            client.resume_flow_run(studio.runs[name], run_input=dict(answer))
+    studio.runs[name] = start_deployment_run(studio.prefect, deployment, {"advisor": ADVISOR, **parameters})
     print(f"  {follow_flow_run(studio.prefect, studio.runs[name], lambda _: None).state}", flush=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby, pairwise
 from xml.sax.saxutils import escape
 
@@ -93,12 +94,13 @@ def _prompt(typed: str) -> str:
     return f"\x1b[1;32m$\x1b[0m {typed}"
 
 
-def _rows_of(line: str) -> list[str]:
+@lru_cache(maxsize=4096)  # most lines are those of the screen before
+def _rows_of(line: str) -> tuple[str, ...]:
     """A line as a terminal breaks it."""
-    if len(Text.from_ansi(line)) <= COLUMNS:
-        return [line]
     text = Text.from_ansi(line).plain
-    return [text[start : start + COLUMNS] for start in range(0, len(text), COLUMNS)]
+    if len(text) <= COLUMNS:
+        return (line,)
+    return tuple(text[start : start + COLUMNS] for start in range(0, len(text), COLUMNS))
 
 
 def _chosen(screens: Iterable[tuple[float, list[str]]]) -> list[tuple[float, list[str]]]:

@@ -22,7 +22,7 @@ from tests.record_slow_tests import read_slow_tests
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # pages that name commands for the first time; tests/docs runs their blocks
-COMMAND_PAGES = ("README.md", "docs/tutorials/each-stage.md", "docs/reference/commands.md")
+COMMAND_PAGES = ("README.md", "docs/tutorials/each-stage.md")
 # Folders that only ever exist on one machine. Homebrew's is the same everywhere, so /opt alone isn't a sign.
 MACHINE_PATH = re.compile(r"(?<![\w.$~}>)/-])/(?:root|work|opt/(?!homebrew)\w+|home/(?!me\b|you\b|user\b)\w+|tmp/v)/\w")
 
@@ -42,9 +42,8 @@ def test_every_entry_of_the_file_map_has_a_description() -> None:
 def shell_lines() -> list[list[str]]:
     pages = "".join((ROOT / page).read_text(encoding="utf-8") for page in COMMAND_PAGES)
     lines = [line for language, text in FENCE.findall(pages) if language == "sh" for line in text.splitlines()]
-    table = re.findall(r"^\| `(mondrian [^`]*)`", pages, re.MULTILINE)
     inline = re.findall(r"`(make [a-z]+)`", pages)
-    words = [shlex.split(line, comments=True) for line in [*lines, *table, *inline]]
+    words = [shlex.split(line, comments=True) for line in [*lines, *inline]]
     return [line for line in words if line]
 
 
@@ -54,10 +53,9 @@ def test_documented_make_targets_exist() -> None:
     assert {"demo", "test"} <= named <= targets
 
 
-def test_documented_commands_parse_and_none_is_missing() -> None:
+def test_documented_commands_parse() -> None:
     from mondrian import DEPLOYMENT_COMMANDS
     from mondrian_core.cli import normalize_words, parse_command
-    from mondrian_core.cli.app import build_app
     from mondrian_core.errors import BadInput
 
     named = [line[1:] for line in shell_lines() if line[0] == "mondrian"]
@@ -67,8 +65,7 @@ def test_documented_commands_parse_and_none_is_missing() -> None:
             parse_command(normalize_words(plain), print, DEPLOYMENT_COMMANDS)
         except BadInput as error:
             pytest.fail(f"mondrian {' '.join(arguments)}: {error}")
-    commands = {name for name in build_app(extra_commands=DEPLOYMENT_COMMANDS) if not name.startswith("-")}
-    assert {arguments[0] for arguments in named} == commands
+    assert named  # reference/command-line.md, which is generated, has them all
 
 
 def test_documented_deployments_exist() -> None:

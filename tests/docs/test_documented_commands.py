@@ -5,8 +5,8 @@ nothing of this machine's environment is left. Each page begins in that folder. 
 is made shorter or replaced by `SHORTER` and `ELSEWHERE`, and by nothing else: a command that is in neither runs as it
 is written.
 
-A `text` block of a tutorial is what a reader sees after the commands above it. A command that the README has too runs
-once, and the tutorial is compared with what it printed then.
+A `text` block of a tutorial is what a reader sees after the commands above it. A command that the README or an
+earlier tutorial has too runs once, and the tutorial is compared with what it printed then.
 """
 
 from __future__ import annotations
@@ -221,7 +221,13 @@ def run_once(found: list[Command]) -> tuple[list[Command], list[int]]:
     to_run: list[Command] = []
     runs = []
     for command in found:
-        earlier = [at for at, each in enumerate(to_run) if each.text == command.text and each.document == "README.md"]
+        earlier = [
+            at
+            for at, each in enumerate(to_run)
+            if each.text == command.text
+            and each.document != command.document
+            and (each.document == "README.md" or each.document.startswith(TUTORIALS))
+        ]
         if earlier and command.document.startswith(TUTORIALS):
             runs.append(earlier[0])
         else:
