@@ -135,6 +135,7 @@ def violations_of_a_whole_page(axe: Axe, page: Page) -> list[dict[str, Any]]:  #
     page.on("framenavigated", note)
     try:
         while True:
+            page.wait_for_load_state("networkidle")  # a page that has begun to load again is not read before its end
             before = len(loaded)
             try:
                 found = axe.run(page).response["violations"]
