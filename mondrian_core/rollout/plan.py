@@ -46,7 +46,7 @@ class RolloutPlan:
     Attributes:
         steps: of growing share, up to 1.
         failure_alpha: chance, over the whole rollout, that the failure guardrail rolls back an adapter that is no
-            worse. All such chances add up to at most 5 %.
+            worse. Over all guardrails these chances total at most 5 %.
         latency_alpha: the same for the latency guardrail.
         collapse_alpha: the same for the score-collapse guardrail.
         rating_alpha: the same for the ratings guardrail.

@@ -7,9 +7,10 @@ of `gates.p_value`, so an adapter at the limit of all of them is refused wrongly
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from mondrian_core.evaluation.gates.gate import Check, Gate, Judgement
 from mondrian_core.evaluation.gates.messages import BY_FOLDS_PREFIX, untested_message
@@ -77,6 +78,39 @@ def _judge_likelihood(measured: GateMeasurements, recipe: GateRecipe) -> Judgeme
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Retrieval:
+    """In how many of `n` photographs the right one was found among `choices`, and the sentence that says so."""
+
+    found: int
+    n: int
+    choices: int
+    sentence: str
+
+
+def _judge_retrieval(
+    retrieval: _Retrieval, candidate: NDArray[np.float64], base: NDArray[np.float64], recipe: GateRecipe
+) -> Judgement:
+    """FAIL where the base shows that texts depend on the photograph, and the candidate is shown to keep too little.
+
+    Args:
+        retrieval: what is observed.
+        candidate: by how much a text fits its own photograph better than others, one value for each photograph.
+        base: the same of the base, for the same photographs.
+        recipe: share to keep, and level.
+    """
+    kept = recipe.dependence_kept
+    lost = len(base) > 0 and _shown(base, recipe) and _shown(kept * base - candidate, recipe)
+    return Judgement(
+        verdict=FAIL if lost else PASS,
+        sentence=f"{retrieval.sentence}: less than {kept:.0%} of the base's." if lost else f"{retrieval.sentence}.",
+        observed=retrieval.found / retrieval.n,
+        n=retrieval.n,
+        interval=_two_sided(retrieval.found, retrieval.n),
+        threshold=1 / retrieval.choices,
+    )
+
+
 def _judge_dependence(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
     """The photograph tells the candidate about the advisor's comments what it tells the base."""
     found = _measured(measured).likelihood
@@ -85,20 +119,12 @@ def _judge_dependence(measured: GateMeasurements, recipe: GateRecipe) -> Judgeme
     n = len(found.candidate_told)
     if too_few := _too_few(n, recipe):
         return too_few
-    kept = recipe.dependence_kept
-    lost = _shown(found.base_told, recipe) and _shown(kept * found.base_told - found.candidate_told, recipe)
     says = (
         f"The right photograph makes a comment likelier by {short_number(found.candidate_told.mean())} nats per token "
         f"(base: {short_number(found.base_told.mean())}), and is found among {found.choices} in {found.found} of {n}"
     )
-    return Judgement(
-        verdict=FAIL if lost else PASS,
-        sentence=f"{says}: less than {kept:.0%} of the base's." if lost else f"{says}.",
-        observed=found.found / n,
-        n=n,
-        interval=_two_sided(found.found, n),
-        threshold=1 / found.choices,
-    )
+    retrieval = _Retrieval(found=found.found, n=n, choices=found.choices, sentence=says)
+    return _judge_retrieval(retrieval, found.candidate_told, found.base_told, recipe)
 
 
 def _judge_specificity(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
@@ -109,24 +135,16 @@ def _judge_specificity(measured: GateMeasurements, recipe: GateRecipe) -> Judgem
     n = len(own.photographs)
     if too_few := _too_few(n, recipe):
         return too_few
-    kept = recipe.dependence_kept
     of_base = dict(zip(base.photographs, base.excess, strict=True))
     shared = [k for k, name in enumerate(own.photographs) if name in of_base]
     excess, reference = own.excess[shared], np.array([of_base[own.photographs[k]] for k in shared])
-    lost = bool(shared) and _shown(reference, recipe) and _shown(kept * reference - excess, recipe)
     says = (
         f"Its comments resemble the advisor's on the same photograph more than those on others by "
         f"{short_number(own.excess.mean())} (base: {short_number(base.excess.mean())}), and find it among "
         f"{own.choices} in {own.found} of {n}"
     )
-    return Judgement(
-        verdict=FAIL if lost else PASS,
-        sentence=f"{says}: less than {kept:.0%} of the base's." if lost else f"{says}.",
-        observed=own.found / n,
-        n=n,
-        interval=_two_sided(own.found, n),
-        threshold=1 / own.choices,
-    )
+    retrieval = _Retrieval(found=own.found, n=n, choices=own.choices, sentence=says)
+    return _judge_retrieval(retrieval, excess, reference, recipe)
 
 
 def _judge_voice(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:

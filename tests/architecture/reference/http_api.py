@@ -109,9 +109,9 @@ a page to read and to try at `/docs`. `mondrian serve` listens on `http://127.0.
 | token | this machine | `Authorization: Bearer TOKEN`, or a browser that has logged in at `/login` |
 | champion | this machine, but not through a proxy | as "token" |
 
-A route needs "token" unless its section says otherwise. Requests that another site's page sends are refused, and so are
-host names that aren't local while there is no token. With a session, a request other than {", ".join(SAFE_METHODS)}
-must come from the service's own page.
+A route needs "token" unless its section says otherwise. Requests that another site's page sends are refused.
+While no token is set, requests for a host name other than this machine's are refused as well. With a session, a request
+other than {", ".join(SAFE_METHODS)} must come from the service's own page.
 """
 
 
