@@ -1,7 +1,7 @@
 """A pytest plugin that delays background threads at random: `pytest -p tests.thread_delays tests/serving`.
 
 A test that waits for one effect of a thread and asserts another passes on a quick machine and fails now and then on a
-loaded one. With these delays between the calls of every thread but the main one, it fails at once.
+loaded one. With these delays between the calls of every thread but the main one, it fails in most runs.
 """
 
 from __future__ import annotations
