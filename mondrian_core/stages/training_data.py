@@ -122,11 +122,10 @@ def preference_pairs_among(
 
     if not recipe.preference_epochs:
         return PreferencePairSplit()
-    return PreferencePairSplit(
-        preference_pairs_from_rows(
-            rows, version.near_duplicate_groups, version.corrections, recipe.preference_others, recipe.seed
-        )
+    pairs = preference_pairs_from_rows(
+        rows, version.near_duplicate_groups, version.corrections, recipe.preference_others, recipe.seed
     )
+    return PreferencePairSplit([*pairs, *version.advice_pairs({row.photo_id for row in rows}, others=True)])
 
 
 def record_training_data(run: Path, version: DatasetVersion, extent: str, *, done: bool = False) -> None:
