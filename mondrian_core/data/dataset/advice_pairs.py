@@ -1,6 +1,6 @@
 """The pairs of answers that a person's judgements of advice make, as a part of a dataset version.
 
-Their photographs need no critique by the advisor, so they are no rows of a split. They are stored in `advice_pairs/`
+Their photographs need no critique by the advisor, so they aren't rows of a split. They are stored in `advice_pairs/`
 with the answers, and each pair names the photographs of the dataset that it must stay with: its own and all
 near-duplicates. So no pair of a held-out photograph is learned from, whatever is held out.
 """
@@ -21,6 +21,7 @@ from mondrian_core.events import EventListener, StageNotice
 from mondrian_core.images import downscale_to_fit, jpeg_bytes, open_photograph
 from mondrian_core.near_duplicates import PhotographFingerprint, near_duplicates_of, photograph_fingerprint
 from mondrian_core.prompts import AdvisorPrompt, training_messages
+from mondrian_core.rubric import AnswerForm
 
 ADVICE_PAIRS = "advice_pairs"  # folder, and key of the manifest and of what the digest covers
 
@@ -72,13 +73,17 @@ class AdvicePairPreparation:
     groups: Mapping[str, str]
 
     def prepare(self, preferences: Sequence[AdvicePreference], listen: EventListener) -> list[AdvicePairExample]:
-        """The pairs, ordered by photo id; each photograph is opened once.
+        """The pairs, ordered by photo id; none for answers without advice. Each photograph is opened once.
 
-        A photograph that can't be opened and an answer that is too long leave out their pairs, with a notice.
+        Pairs are left out with a notice, also where a photograph can't be opened or an answer is too long.
 
         Raises:
             BadInput: when a photograph changed after it was linked.
         """
+        if preferences and self.advisor_prompt.form is AnswerForm.COMMENTS:
+            message = f"{len(preferences)} pairs of judged advice are left out: the answers of this dataset hold none."
+            listen(StageNotice("dataset", message))
+            return []
         by_photograph: dict[str, list[AdvicePreference]] = {}
         for preference in preferences:
             by_photograph.setdefault(preference.sha256, []).append(preference)

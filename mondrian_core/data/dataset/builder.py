@@ -148,7 +148,7 @@ def build_dataset(
         budget=limits.token_budget,
         members=fingerprints,
         groups=groups,
-    ).prepare(manifest.preferences if advisor_prompt.form is AnswerForm.ADVICE else (), listen)
+    ).prepare(manifest.preferences, listen)
     digest = dataset_digest(examples, advisor_prompt, groups, pairs)
     path = workspace / "datasets" / manifest.advisor / digest
     if not (path / MANIFEST_FILE).is_file():

@@ -78,7 +78,7 @@ def manifest_content(content: DatasetContent) -> dict[str, Any]:
         "corrections": {
             row.photo_id: row.corrected_critique for row in examples if row.corrected_critique and row.split != TEST
         },
-        **({ADVICE_PAIRS: _pair_counts(content)} if content.pairs else {}),
+        ADVICE_PAIRS: _pair_counts(content),
         "damaged": list(content.damaged),
         "too_long": [{"record": each.record, "detail": each.detail} for each in content.overlong],
         "shortened": [{"record": each.record, "detail": each.detail} for each in content.shortened],

@@ -102,7 +102,7 @@ class DatasetVersion:
         Raises:
             BadInput: when the files are damaged.
         """
-        if ADVICE_PAIRS not in self.manifest:
+        if not self.manifest.get(ADVICE_PAIRS):
             return []
         if ADVICE_PAIRS not in self.stored_columns:
             self.stored_columns[ADVICE_PAIRS] = load_stored_columns(self.path / ADVICE_PAIRS)

@@ -267,7 +267,7 @@ class LinkManifest:
                 | ({"parts": dict(left.parts)} if left.parts else {})
                 for left in self.left_out
             ],
-            **({"preferences": list(map(asdict, self.preferences))} if self.preferences else {}),
+            "preferences": list(map(asdict, self.preferences)),
         }
 
     @classmethod
@@ -295,6 +295,8 @@ class LinkManifest:
         if parts:
             titles = ("besides scores and comments", "used", "in used records", "in records left out", "use")
             lines += ["", markdown_table(titles, parts, ("---", "---:", "---:", "---:", "---"))]
+        if self.preferences:
+            lines += ["", f"Judgements of recommendations and crops make {len(self.preferences)} preference pairs."]
         shown = [left for left in self.left_out if left.reason is not ExclusionReason.OTHER_ADVISOR][:MAX_RECORDS_SHOWN]
         if shown:
             rows = [
