@@ -116,10 +116,9 @@ def encode_preference_pairs(
         prompt, answer = prompts[row.photo_id], encode_answer(base, row.messages, row.answer)
         other = encode_answer(base, row.messages, pair.rejected)
         chosen, rejected = answer.ids, other.ids
-        weights = token_weights(row, answer, recipe.score_weight)
         silent = _silent_tokens(pair, row.answer, answer), _silent_tokens(pair, pair.rejected, other)
-        if pair.dimension:
-            weights = weights * _counted(chosen, silent[0])
+        judged = _counted(chosen, silent[0]) if pair.dimension else None
+        weights = token_weights(row, answer, recipe.score_weight) if judged is None else judged
         if len(prompt.ids) + max(len(chosen), len(rejected)) - 1 <= recipe.max_tokens:
             # the likelihoods that were computed before, for pairs without such tokens, stay valid
             key = _key(pair, prompt.ids, chosen, rejected, *(silent if any(silent) else ()))

@@ -67,7 +67,10 @@ def _recommendations(
     records: Sequence[LinkedRecord], judgements: Mapping[str, Judgements], dimension: str
 ) -> Iterator[AdvicePreference]:
     """Preferences between the recommendations on one dimension; records are of one photograph, the newest first."""
-    useful, refused, written, unjudged = [], [], [], []
+    useful: list[_Advice] = []
+    refused: list[_Advice] = []
+    written: list[_Advice] = []
+    unjudged: list[_Advice] = []
     for record in records:
         judgement = judgements.get(record.record, {}).get(dimension)
         if judgement is not None:
@@ -81,7 +84,9 @@ def _recommendations(
 
 def _crops(records: Sequence[LinkedRecord], judgements: Mapping[str, Judgements]) -> Iterator[AdvicePreference]:
     """Preferences for accepted crops; records are of one photograph, the newest first."""
-    accepted, refused, instead = [], [], []
+    accepted: list[_Advice] = []
+    refused: list[_Advice] = []
+    instead: list[_Advice] = []
     for record in records:
         judged = judgements.get(record.record, {})
         crop, own = judged.get(CROP), judged.get(CROP_DIMENSION)

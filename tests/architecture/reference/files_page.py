@@ -48,8 +48,8 @@ Described elsewhere: the [database](database.md), [recipes](recipes.md), [files 
 [XMP sidecars](../how-to/photographers-tools.md), [shared storage](../how-to/shared-storage.md), the
 [self-test's report](../how-to/selftest.md).
 """
-_ROWS = """Where people judged advice, the folder `advice_pairs` holds the pairs of answers that follow: the preferred one
-in `messages`, the other one in `rejected`, and in `related` the photographs of the dataset that show the same.
+_ROWS = """Where people judged advice, the folder `advice_pairs` holds the pairs of answers that follow. `messages`
+ends with the preferred one, `rejected` is the other one, `related` names photographs of the dataset that show the same.
 
 The folders `train`, `validation`, `test` and `held_out_variants` are Hugging Face datasets
 (`datasets.load_from_disk`) with these columns:"""
