@@ -117,8 +117,8 @@ def encode_preference_pairs(
         other = encode_answer(base, row.messages, pair.rejected)
         chosen, rejected = answer.ids, other.ids
         silent = _silent_tokens(pair, row.answer, answer), _silent_tokens(pair, pair.rejected, other)
-        judged = _counted(chosen, silent[0]) if pair.dimension else None
-        weights = token_weights(row, answer, recipe.score_weight) if judged is None else judged
+        judged = _counted(chosen, silent[0])
+        weights = judged if pair.dimension else token_weights(row, answer, recipe.score_weight)
         if len(prompt.ids) + max(len(chosen), len(rejected)) - 1 <= recipe.max_tokens:
             # the likelihoods that were computed before, for pairs without such tokens, stay valid
             key = _key(pair, prompt.ids, chosen, rejected, *(silent if any(silent) else ()))
