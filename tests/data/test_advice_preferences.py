@@ -12,11 +12,14 @@ import pytest
 from mondrian_core.critique_parsing import parse_critique_strict
 from mondrian_core.data.dataset.builder import build_dataset
 from mondrian_core.data.dataset.preference_pairs import split_preference_pairs
-from mondrian_core.data.dataset.version import DatasetVersion
+from mondrian_core.data.dataset.version import DatasetVersion, load_dataset_version
 from mondrian_core.data.linking.link import LinkManifest, link_critiques
 from mondrian_core.data.linking.link_manifest import AdvicePreference
+from mondrian_core.events import StageEvent, StageNotice, ignore_events
+from mondrian_core.files import write_json
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import DIMENSIONS, Assessment, Critique, make_critique
+from mondrian_core.stages.training_data import load_training_provenance
 from mondrian_core.store import COMPLETED, Job, Store
 from mondrian_core.store.advice_judgements import AdviceJudgement, save_judgement
 from tests.data.stand_in import VOICE, jpeg, profile, workspace_of
@@ -228,8 +231,12 @@ def test_answers_without_advice_take_no_pairs_and_keep_their_digest(store: Store
     plain = DataRecipe(variants=0)
     before = built(store, plain)
     judged_everywhere(store, 8)
-    after = built(store, plain)
+    told: list[StageEvent] = []
+    manifest = link_critiques(store, store.path.parent, "ansel")
+    after = build_dataset(manifest, VOICE, plain, store.path.parent, told.append)
     assert before.digest == after.digest and not (after.path / "advice_pairs").exists()
+    assert "9 preference pairs" in manifest.table()
+    assert any(isinstance(each, StageNotice) and each.message.startswith("9 pairs of judged") for each in told)
 
 
 def test_pair_has_picture_prompt_and_both_answers(store: Store) -> None:
@@ -242,3 +249,18 @@ def test_pair_has_picture_prompt_and_both_answers(store: Store) -> None:
     assert pair.row.image.size == (96, 64) and pair.row.answer == preference.chosen
     assert pair.row.messages[-1]["content"][0]["text"] == preference.chosen and pair.rejected == preference.rejected
     assert pair.row.messages[:-1] == version.rows("train")[0].messages[:-1]
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_judged_photograph_counts_as_trained_on_where_the_recipe_tunes(store: Store, epochs: int) -> None:
+    add_job(store, "a", "own.jpg", answer({"lighting": "Wait for rain."}), lighting=True)
+    add_job(store, "b", "own.jpg", answer({"lighting": "Use a flash."}), lighting=False)
+    version = built(store)
+    adapter = store.path.parent / "v0001"
+    recipe = {"values": {"train": {"preference_epochs": epochs}}}
+    write_json(adapter / "manifest.json", {"dataset": {"digest": version.digest}, "recipe": recipe})
+    trained = load_training_provenance(adapter, version.path.parent, ignore_events, load_dataset_version)
+    assert trained is not None
+    own = hashlib.sha256(jpeg(900)).hexdigest()
+    assert trained.photo_ids == members(version, "train") | ({own} if epochs else set())
+    assert {each.photo_id for each in trained.fingerprints} == trained.photo_ids
