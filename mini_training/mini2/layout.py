@@ -100,14 +100,8 @@ def picture_box(scene: Scene, thing: PlacedThing) -> Region:
 
 
 def main_rival(scene: Scene) -> PlacedThing | None:
-    """The rival that takes the most room in the picture; None without rivals."""
-    rivals = scene_layout(scene).rivals
-
-    def area(thing: PlacedThing) -> float:
-        left, top, right, bottom = picture_box(scene, thing)
-        return (right - left) * (bottom - top)
-
-    return max(rivals, key=area, default=None)
+    """The rival that stands nearest to the camera; None without rivals."""
+    return scene_layout(scene).rivals[-1] if scene.rivals else None
 
 
 def _picture_point(scene: Scene, x: float, y: float) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mini_training.architecture import TEXT_WIDTH, VISION_WIDTH, build_mini_model, make_mini_config
-from mini_training.mini2.vision_targets import LOCAL_TARGET_COUNT, PhotoTargets, photo_measurement_names
+from mini_training.mini2.vision_targets import KINDS, LOCAL_TARGET_COUNT, PhotoTargets, photo_measurement_names
 from mini_training.tokenizer_training import SPECIAL_TOKENS
 from mini_training.vision_stage import PICTURES_PER_STEP, SUPERVISED_LAYERS, vision_tower_outputs
 from mondrian_core.mini import mini_weights_path
@@ -37,6 +37,8 @@ MEASUREMENT_WEIGHTS = {
 }
 DIMENSION_WEIGHT, FACT_WEIGHT = 2.0, 0.5
 SIDE_WEIGHTS = (1.0, 0.3, 0.6)  # of the merged tokens and of the two DeepStack layers
+LOCAL_WEIGHTS = (*[1.0] * 7, 4.0, 2.0, 3.0)  # of the tokens' own pixels, subject, horizon and rivals
+KIND_WEIGHT, LOCAL_WEIGHT = 3.0, 0.1
 RIDGE = 3.0
 
 
@@ -145,7 +147,7 @@ def train_photo_tower(
         fit_heads(visual, heads, data)
         print("start " + _format(photo_target_errors(visual, heads, kept, limit=32)), flush=True)
     weight = measurement_weights()
-    local_weight = torch.tensor([1.0] * (LOCAL_TARGET_COUNT - 3) + [4.0, 2.0, 3.0])
+    local_weight = torch.tensor([*LOCAL_WEIGHTS, *[KIND_WEIGHT] * len(KINDS)])
     began, first = time.time(), step
     for pictures, values, local in data.stream(PICTURES_PER_STEP, seed, skip=step):
         for group in optimizer.param_groups:
@@ -154,8 +156,8 @@ def train_photo_tower(
             features = vision_tower_outputs(visual, pictures, SUPERVISED_LAYERS)
             guesses = [head(f).float() for head, f in zip(heads, features, strict=True)]
         errors = torch.stack([known_error(guess, values, weight) for guess in guesses[:3]])
-        nearby = torch.stack([((guess - local) ** 2 * local_weight).mean() for guess in guesses[3:]]).sum()
-        loss = (errors * torch.tensor(SIDE_WEIGHTS)).sum() + nearby
+        nearby = torch.stack([((guess - local) ** 2 * local_weight).sum(2).mean() for guess in guesses[3:]]).sum()
+        loss = (errors * torch.tensor(SIDE_WEIGHTS)).sum() + LOCAL_WEIGHT * nearby
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(visual.parameters(), 1.0)

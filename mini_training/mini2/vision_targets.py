@@ -1,4 +1,4 @@
-"""What the tower of the second generation is taught to measure: also the rivals' places, and what stands there.
+"""What the tower of the second generation is taught to measure: also what stands where.
 
 Legend: `B` pictures of one size, `N` merged image tokens of 32 x 32 pixels, `K` measurements.
 """
@@ -15,14 +15,16 @@ from torch import Tensor
 
 from mini_training import vision_targets as first_generation
 from mini_training.architecture import MERGE, PATCH
-from mini_training.mini2.layout import RIVAL_KINDS, main_rival, picture_box, scene_layout
+from mini_training.mini2.layout import HALF_WIDTHS, RIVAL_KINDS, main_rival, picture_box, scene_layout
 from mini_training.picture_bank import PictureShard, load_picture_shards
 from mondrian_core.mini.scene import MAX_RIVALS, SUBJECTS, Scene, sample_scene
 from mondrian_core.rubric import Region
 
-LOCAL_TARGET_COUNT = first_generation.LOCAL_TARGET_COUNT + 1
+KINDS = tuple(HALF_WIDTHS)
+LOCAL_TARGET_COUNT = first_generation.LOCAL_TARGET_COUNT + 1 + len(KINDS)
 MIRROR_ODD_MEASUREMENTS = (*first_generation.MIRROR_ODD_MEASUREMENTS, "rival_x")
-NEAR_RIVAL = 0.05  # spread of the nearness of a rival, share of the width
+NEAR = 0.06  # spread of the nearness of a thing, share of the width
+FAR_AWAY = 9.0  # a place outside of every picture, for things that aren't there
 
 
 def photo_measurements(scene: Scene) -> dict[str, float]:
@@ -50,23 +52,31 @@ def photo_measurement_names() -> list[str]:
     return list(photo_measurements(sample_scene(np.random.default_rng(0))))
 
 
-def rival_centres(scene: Scene) -> NDArray[np.float32]:
-    """(MAX_RIVALS, 2) centres of the rivals' boxes in fractions of the picture; far outside where there is none."""
-    centres = np.full((MAX_RIVALS, 2), 9.0, np.float32)
-    for k, rival in enumerate(scene_layout(scene).rivals):
-        left, top, right, bottom = picture_box(scene, rival)
-        centres[k] = (left + right) / 2, (top + bottom) / 2
-    return centres
+def thing_places(scene: Scene) -> NDArray[np.float32]:
+    """(1 + MAX_RIVALS, 3) of the subject and its rivals: centre of the box in fractions of the picture, kind."""
+    layout = scene_layout(scene)
+    places = np.full((1 + MAX_RIVALS, 3), FAR_AWAY, np.float32)
+    for k, thing in enumerate((layout.subject, *layout.rivals)):
+        left, top, right, bottom = picture_box(scene, thing)
+        places[k] = (left + right) / 2, (top + bottom) / 2, KINDS.index(thing.kind)
+    return places
 
 
-def rival_nearness(grid: tuple[int, int], centres: NDArray[np.float32]) -> Tensor:
-    """(B, N, 1) nearness (0-4) of a rival at each token; `grid` rows and columns, `centres` (B, MAX_RIVALS, 2)."""
+def thing_nearness(grid: tuple[int, int], places: NDArray[np.float32]) -> Tensor:
+    """(B, N, 1 + kinds) nearness (0-4) at each token: of any rival, then of a thing of each kind.
+
+    Args:
+        grid: rows and columns of tokens.
+        places: (B, 1 + MAX_RIVALS, 3) of `thing_places`.
+    """
     rows, columns = grid
     v, u = np.meshgrid((np.arange(rows) + 0.5) / rows, (np.arange(columns) + 0.5) / columns, indexing="ij")
-    across = u[None, None] - centres[:, :, 0, None, None]
-    down = (v[None, None] - centres[:, :, 1, None, None]) * rows / columns
-    near = np.exp(-(across**2 + down**2) / (2 * NEAR_RIVAL**2)).max(1)
-    return torch.from_numpy((4 * near).astype(np.float32).reshape(len(centres), -1, 1))
+    across = u[None, None] - places[:, :, 0, None, None]
+    down = (v[None, None] - places[:, :, 1, None, None]) * rows / columns
+    near = 4 * np.exp(-(across**2 + down**2) / (2 * NEAR**2))
+    kinds = places[:, :, 2, None, None]
+    channels = [near[:, 1:].max(1), *[(near * (kinds == k)).max(1) for k in range(len(KINDS))]]
+    return torch.from_numpy(np.stack(channels, -1).astype(np.float32).reshape(len(places), -1, 1 + len(KINDS)))
 
 
 class PhotoTargets:
@@ -83,7 +93,7 @@ class PhotoTargets:
             np.array([first_generation.subject_target_place(scene) for scene in shard.scenes], np.float32)
             for shard in self.shards
         ]
-        self.rivals = [np.stack([rival_centres(scene) for scene in shard.scenes]) for shard in self.shards]
+        self.things = [np.stack([thing_places(scene) for scene in shard.scenes]) for shard in self.shards]
         names = photo_measurement_names()
         self.mirror = np.ones(len(names), np.float32)
         self.mirror[[names.index(name) for name in MIRROR_ODD_MEASUREMENTS]] = -1
@@ -91,14 +101,14 @@ class PhotoTargets:
     def batch(self, which: int, rows: NDArray[np.int64], *, flip: bool) -> tuple[NDArray[np.uint8], Tensor, Tensor]:
         """Pictures (B, H, W, 3), measurements (B, K) and local targets (B, N, LOCAL_TARGET_COUNT)."""
         pictures, values = self.shards[which].pictures[rows], self.values[which][rows]
-        places, centres = self.places[which][rows], self.rivals[which][rows]
+        places, things = self.places[which][rows], self.things[which][rows]
         if flip:
             pictures, values = pictures[:, :, ::-1], values * self.mirror
             places = places * first_generation.MIRROR_TRANSFORM[0] + first_generation.MIRROR_TRANSFORM[1]
-            centres = centres * np.array([-1, 1], np.float32) + np.array([1, 0], np.float32)
+            things = things * np.array([-1, 1, 1], np.float32) + np.array([1, 0, 0], np.float32)
         grid = pictures.shape[1] // (PATCH * MERGE), pictures.shape[2] // (PATCH * MERGE)
         local = first_generation.local_patch_targets(pictures, places)
-        return pictures, torch.from_numpy(values), torch.cat([local, rival_nearness(grid, centres)], 2)
+        return pictures, torch.from_numpy(values), torch.cat([local, thing_nearness(grid, things)], 2)
 
     def stream(self, size: int, seed: int, skip: int = 0) -> Iterator[tuple[NDArray[np.uint8], Tensor, Tensor]]:
         """Pass after pass without end; sizes mixed from batch to batch, half of the batches mirrored. Skips `skip`."""
