@@ -47,6 +47,7 @@ from mondrian_core.samples_file import BASE, CANDIDATE
 from mondrian_core.statistics.intervals import student_mean_interval
 from mondrian_core.statistics.permutation_tests import sign_flip_p_value
 from mondrian_core.store.advice_judgements import AdviceJudgement
+from mondrian_core.text_quality import critique_text_problem
 from mondrian_core.training import PreferencePairSplit, TrainingRows, train_adapter
 from mondrian_core.training_target import training_target
 
@@ -214,7 +215,11 @@ def _linked(record: str, photograph: Photograph, critique: Critique) -> LinkedRe
 
 
 def figures(asked: Sequence[Photograph], given: Sequence[Critique | None]) -> dict[str, Any]:
-    """What an arm's answers are like. Shares are 0-1, `score_error` is a mean squared error in points."""
+    """What an arm's answers are like. Shares are 0-1, `score_error` is a mean squared error in squared points.
+
+    `texts_in_order` counts answers without empty or repeated texts, `own_photograph_found` how often an answer is more
+    like the advisor's critique of its photograph than like those of up to seven others, and of how many.
+    """
     pairs = [(photograph, critique) for photograph, critique in zip(asked, given, strict=True) if critique is not None]
     right = [
         is_right(photograph.scene, name, text)
@@ -234,12 +239,9 @@ def figures(asked: Sequence[Photograph], given: Sequence[Critique | None]) -> di
         "recommendations": len(right),
         "right": _rounded(np.mean(right)) if right else None,
         "score_error": _rounded(np.mean(errors)) if errors else None,
-        "specificity": None if specific is None else {key: _plain(value) for key, value in vars(specific).items()},
+        "texts_in_order": sum(critique_text_problem(critique) is None for _, critique in pairs),
+        "own_photograph_found": None if specific is None else [specific.found, len(specific.photographs)],
     }
-
-
-def _plain(value: Any) -> Any:
-    return _rounded(np.mean(value)) if isinstance(value, np.ndarray) else value
 
 
 def _rounded(value: Any) -> float:
@@ -285,8 +287,15 @@ def comment_nats(model: MlxModel, arms: Mapping[str, Path], asked: Sequence[Phot
     found_likelihood = comment_likelihood(read_critiques)
     if found_likelihood is None:
         return {}
-    names = ("base", "candidate", "base_told", "candidate_told")
-    return {name: _rounded(np.mean(getattr(found_likelihood, name))) for name in names}
+    return {
+        title: _rounded(np.mean(getattr(found_likelihood, name)))
+        for title, name in (
+            ("nats_per_token_before", "base"),
+            ("nats_per_token", "candidate"),
+            ("told_by_the_photograph_before", "base_told"),
+            ("told_by_the_photograph", "candidate_told"),
+        )
+    }
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
