@@ -188,8 +188,16 @@ def give_advice(service: Service, job_id: str, degrees: float = 0.0) -> None:
         "recommendation": "Burn the corner.",
         "regions": [[0, 0, 0.5, 1]],
     }
-    crop = {"box": [0.0, 0.0, 0.5, 0.5], "degrees": degrees, "grade": 6.0, "interval": [5.9, 6.1]}
-    found = {"offered": True, "reason": "This crop leaves out the fence.", "whole": {"grade": 5.0}, "crop": crop}
+    found = {
+        "offered": True,
+        "reason": "This crop leaves out the fence.",
+        "whole": {"grade": 5.0, "interval": [4.9, 5.1]},
+        "crop": {"box": [0.0, 0.0, 0.5, 0.5], "degrees": degrees, "grade": 6.0, "interval": [5.9, 6.1]},
+        "difference": 1.0,
+        "difference_interval": [0.9, 1.1],
+        "tried": [{}],
+        "passes": 20,
+    }
     with service.store.transaction() as connection:
         connection.execute(
             "UPDATE jobs SET details = ?, answer = ? WHERE id = ?",
