@@ -112,9 +112,8 @@ class AdvicePairPreparation:
         ]
 
     def _related(self, fingerprint: PhotographFingerprint) -> tuple[str, ...]:
-        found = near_duplicates_of([fingerprint], self.members)
-        if fingerprint.photo_id in self.groups:
-            found |= {fingerprint.photo_id}
+        known = fingerprint.photo_id in self.groups  # then its near-duplicates are known too
+        found = {fingerprint.photo_id} if known else near_duplicates_of([fingerprint], self.members)
         together = {self.groups[photo_id] for photo_id in found}
         return tuple(sorted(photo_id for photo_id, group in self.groups.items() if group in together))
 

@@ -79,7 +79,8 @@ def _recommendations(
             advice = _Advice(record, text, record.regions.get(dimension, ()))
             (unjudged if record.origin == MODEL else written).append(advice)
     preferred = useful or (written if refused else [])
-    yield from _preferences(RECOMMENDATION, dimension, preferred, refused or unjudged)
+    other = [each for each in unjudged if each.text not in {approved.text for approved in useful}]
+    yield from _preferences(RECOMMENDATION, dimension, preferred, refused or other)
 
 
 def _crops(records: Sequence[LinkedRecord], judgements: Mapping[str, Judgements]) -> Iterator[AdvicePreference]:

@@ -54,7 +54,7 @@ def judge_recommendation(store: Store, job: Job, dimension: str, useful: bool) -
             f"The critique of the job {job.id} has no recommendation on {dimension}.",
             "Judge one that the critique has.",
         )
-    return _save(store, job, subject=dimension, useful=useful, text=text, regions=entry.get(REGIONS))
+    return _save(store, job, subject=dimension, useful=useful, text=text.strip(), regions=entry.get(REGIONS))
 
 
 def decide_on_crop(store: Store, job: Job, accepted: bool) -> Job:
