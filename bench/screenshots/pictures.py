@@ -168,7 +168,7 @@ def _prefect_deployments(page: Page, studio: Studio) -> None:
 def _prefect_run(page: Page, studio: Studio) -> None:
     """The graph of a retraining's tasks, and below it what they published."""
     _prefect(page, studio, f"/runs/flow-run/{studio.runs['short']}")
-    page.get_by_role("tab", name="Artifacts").or_(page.get_by_text("Artifacts", exact=True)).first.click()
+    page.get_by_text("Artifacts", exact=True).first.click()
     expect(page.get_by_text(f"promotion-{ADVISOR}").first).to_be_visible()
     _wait_until_drawn(page.locator("canvas").first)
 
@@ -189,8 +189,9 @@ def _wait_until_drawn(canvas: Locator) -> None:
 def _prefect_approval(page: Page, studio: Studio) -> None:
     _prefect(page, studio, f"/runs/flow-run/{studio.runs['ask']}")
     page.get_by_role("button", name="Resume").click()
-    expect(page.get_by_role("dialog").get_by_text(studio.waiting_version).first).to_be_visible()
-    expect(page.get_by_role("dialog").get_by_text("who decides").first).to_be_visible()
+    expect(page.get_by_text("Resume Flow Run")).to_be_visible()
+    expect(page.get_by_role("heading", name=f"Promote {ADVISOR} {studio.waiting_version}?")).to_be_visible()
+    expect(page.get_by_text("who decides")).to_be_visible()
 
 
 def _prefect_automations(page: Page, studio: Studio) -> None:
@@ -212,7 +213,7 @@ PICTURES = (
     Picture("drift", _drift),
     Picture("prefect-runs", _prefect_runs, (1200, 1150)),
     Picture("prefect-run", _prefect_run, (1200, 1000)),
-    Picture("prefect-approval", _prefect_approval, (1200, 1000)),
+    Picture("prefect-approval", _prefect_approval, (1200, 1250)),
     Picture("prefect-deployments", _prefect_deployments),
     Picture("prefect-automations", _prefect_automations),
 )
