@@ -209,7 +209,7 @@ PICTURES = (
     Picture("contact-sheet", _contact_sheet),
     Picture("runs", _runs, (1200, 560)),
     Picture("report", _report),
-    Picture("promotion", _promotion),
+    Picture("promotion", _promotion, (1200, 1100)),
     Picture("drift", _drift),
     Picture("prefect-runs", _prefect_runs, (1200, 1150)),
     Picture("prefect-run", _prefect_run, (1200, 1000)),

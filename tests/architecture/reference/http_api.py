@@ -83,8 +83,8 @@ a page to read and to try at `/docs`. `mondrian serve` listens on `http://127.0.
   changes that (at most {MAX_WAIT_SECONDS:.0f}); `Prefer: respond-async` doesn't wait. A later answer is at `Location`.
 - **Repeating.** A request with an `Idempotency-Key` that was used before returns the job of the first one.
 - **Examples** name this machine's service, the advisor `ansel` and the versions `v0003` and `v0004`. Words in capitals,
-  such as `JOB_ID`, stand for values, and `...` in an answer for the other seven dimensions. Any value may be null: it
-  is unknown, or there is none.
+  such as `JOB_ID`, stand for values, and `...` in an answer for the other dimensions, or the other keys of a job. Any
+  value may be null: it is unknown, or there is none.
 - **Errors** are problem details (RFC 9457): `type`, `title` (what happened), `status`, `detail` (what to do next). The
   page [Errors](errors.md) lists the types. Below `/v1/` errors have OpenAI's form.
 

@@ -15,7 +15,7 @@ from mondrian_core.serving.http.api_examples.sample_values import GROUP_ID, JOB_
 SERVICE = "http://127.0.0.1:5100"
 WIDTH = 100
 NAMES = {JOB_ID: "JOB_ID", OTHER_JOB_ID: "OTHER_JOB_ID", GROUP_ID: "GROUP_ID", SHA256: "SHA256"}  # shorter to read
-_METHODS = {"GET": "", "POST": "", "PUT": "-X PUT ", "PATCH": "-X PATCH "}
+_METHODS = {"PUT": ["-X PUT"], "PATCH": ["-X PATCH"]}  # curl sends GET, and POST with a body
 
 
 def curl_commands(name: str, operation: Mapping[str, Any], *, token: bool) -> str:
@@ -27,20 +27,21 @@ def curl_commands(name: str, operation: Mapping[str, Any], *, token: bool) -> st
         token: the request needs a token, also on this machine.
     """
     method, path = name.split(" ", 1)
-    url = shlex.quote(_named(SERVICE + _address(path, operation)))
-    given = "-H 'Authorization: Bearer TOKEN' " if token else ""
     answers = [each.get("content", {}) for status, each in operation["responses"].items() if status < "300"]
     kinds = {kind for content in answers for kind in content}
-    if "text/event-stream" in kinds:
-        given += "-N "
-    if "image/jpeg" in kinds:
-        given += "-o picture.jpg "
     bodies = operation.get("requestBody", {}).get("content", {})
-    if not bodies:
-        asked = "-X POST " if method == "POST" else _METHODS[method]
-        return f"curl {asked}{given}{url}"
-    lines = (f"curl {_METHODS[method]}{given}{_body(kind, body['example'])} {url}" for kind, body in bodies.items())
-    return "\n".join(lines)
+    asked = ["-X POST"] if method == "POST" and not bodies else _METHODS.get(method, [])
+    access = ["-H 'Authorization: Bearer TOKEN'"] if token else []
+    wanted = ["-N"] * ("text/event-stream" in kinds) + ["-o picture.jpg"] * ("image/jpeg" in kinds)
+    url = shlex.quote(_named(SERVICE + _address(path, operation)))
+    sent = [_body(kind, body["example"]) for kind, body in bodies.items()] or [[]]
+    return "\n".join(_lines(["curl", *asked, *access, *wanted, *each, url]) for each in sent)
+
+
+def _lines(parts: list[str]) -> str:
+    """The parts of a command in one line, or in several with backslashes."""
+    line = " ".join(parts)
+    return line if len(line) <= WIDTH or "\n" in line else " \\\n  ".join(parts)
 
 
 def _address(path: str, operation: Mapping[str, Any]) -> str:
@@ -53,14 +54,14 @@ def _address(path: str, operation: Mapping[str, Any]) -> str:
     return f"{path}?{urlencode(query, doseq=True, safe='/')}" if query else path
 
 
-def _body(kind: str, example: Mapping[str, Any]) -> str:
+def _body(kind: str, example: Mapping[str, Any]) -> list[str]:
     match kind:
         case _ if kind == JSON:
-            return f"--json {shlex.quote(shown_json(example, whole=True))}"
+            return [f"--json {shlex.quote(shown_json(example, whole=True))}"]
         case _ if kind == MULTIPART:
-            return " ".join(f"-F {shlex.quote(f'{key}={value}')}" for key, value in _parts(example))
+            return [f"-F {shlex.quote(f'{key}={value}')}" for key, value in _parts(example)]
         case _ if kind == FORM:
-            return " ".join(f"--data-urlencode {shlex.quote(f'{key}={value}')}" for key, value in example.items())
+            return [f"--data-urlencode {shlex.quote(f'{key}={value}')}" for key, value in example.items()]
         case _:
             raise ValueError(kind)
 
@@ -76,32 +77,37 @@ def shown_json(value: Any, *, whole: bool = False, indent: int = 0) -> str:
 
     Args:
         value: of JSON.
-        whole: False leaves out all dimensions but the first, and writes "..." for them.
+        whole: False writes "..." for all dimensions but the first, and for all keys of an inner job but the first.
         indent: spaces before the lines after the first.
     """
-    abbreviated = not whole and isinstance(value, dict) and value.keys() == set(DIMENSIONS)
-    short = _named(_one_line(value, whole=whole))
-    if abbreviated or indent + len(short) <= WIDTH or not isinstance(value, dict | list) or not value:
+    short = _named(_one_line(value, whole=whole, inner=indent > 0))
+    is_short = indent + len(short) <= WIDTH or (not whole and _is_abbreviated(value, inner=indent > 0))
+    if is_short or not isinstance(value, dict | list) or not value:
         return short
-    inner = indent + 2
+    deeper = indent + 2
     if isinstance(value, list):
-        items = [shown_json(each, whole=whole, indent=inner) for each in value]
+        items = [shown_json(each, whole=whole, indent=deeper) for each in value]
     else:
-        items = [f"{json.dumps(key)}: {shown_json(each, whole=whole, indent=inner)}" for key, each in value.items()]
+        items = [f"{json.dumps(key)}: {shown_json(each, whole=whole, indent=deeper)}" for key, each in value.items()]
     begin, end = "[]" if isinstance(value, list) else "{}"
-    separator = f",\n{' ' * inner}"
-    return f"{begin}\n{' ' * inner}{separator.join(items)}\n{' ' * indent}{end}"
+    separator = f",\n{' ' * deeper}"
+    return f"{begin}\n{' ' * deeper}{separator.join(items)}\n{' ' * indent}{end}"
 
 
-def _one_line(value: Any, *, whole: bool) -> str:
+def _one_line(value: Any, *, whole: bool, inner: bool = True) -> str:
     if isinstance(value, dict):
-        if not whole and value.keys() == set(DIMENSIONS):
-            first = DIMENSIONS[0]
-            return f"{{{json.dumps(first)}: {_one_line(value[first], whole=whole)}, ...}}"
-        return f"{{{', '.join(f'{json.dumps(key)}: {_one_line(each, whole=whole)}' for key, each in value.items())}}}"
+        cut = not whole and _is_abbreviated(value, inner=inner)
+        shown = list(value.items())[: 1 if cut else None]
+        items = [f"{json.dumps(key)}: {_one_line(each, whole=whole)}" for key, each in shown] + ["..."] * cut
+        return f"{{{', '.join(items)}}}"
     if isinstance(value, list):
         return f"[{', '.join(_one_line(each, whole=whole) for each in value)}]"
     return json.dumps(value, ensure_ascii=False)
+
+
+def _is_abbreviated(value: Any, *, inner: bool) -> bool:
+    is_job = isinstance(value, dict) and inner and {"job_id", "critique"} <= value.keys()
+    return is_job or (isinstance(value, dict) and value.keys() == set(DIMENSIONS))
 
 
 def _named(text: str) -> str:
