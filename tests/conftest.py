@@ -30,7 +30,8 @@ settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 
 ROOT = Path(__file__).resolve().parent.parent
-LONGEST_FOLDERS = ("flows", "docs", "realsize", "loop", "training", "models")
+# folders and files; those that wait for most of their time are first, so that the processors are busy meanwhile
+LONGEST = ("flows", "docs", "test_pages.py", "realsize", "loop", "training", "models")
 TEST_MARKS = {"mini", "flow", "browser", "realsize"}
 HIDDEN_ENVIRONMENT_PREFIXES = ("MONDRIAN_", "PREFECT_", "ANALYSIS_MODE", "EMBEDDINGS_ENABLED", "LORA_ADAPTER_DIR")
 
@@ -132,9 +133,9 @@ def _group(item: pytest.Item) -> str:
 
 
 def _position(item: pytest.Item) -> int:
-    """The longest folders begin first, so that no worker is left alone with one of them at the end."""
-    folder = item.path.parent.name
-    return LONGEST_FOLDERS.index(folder) if folder in LONGEST_FOLDERS else len(LONGEST_FOLDERS)
+    """The longest begin first, so that no worker is left alone with one of them at the end."""
+    names = (item.path.parent.name, item.path.name)
+    return next((place for place, name in enumerate(LONGEST) if name in names), len(LONGEST))
 
 
 @pytest.fixture(autouse=True)
