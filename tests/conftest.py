@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,9 @@ settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 
 ROOT = Path(__file__).resolve().parent.parent
-LONGEST_FOLDERS = ("flows", "docs", "realsize", "loop", "training", "models")
+# folders and files; those that wait for most of their time are first, so that the processors are busy meanwhile
+LONGEST = ("flows", "docs", "test_pages.py", "realsize", "loop", "training", "models")
+MEASURED_CASES = 2  # of a slow test, by coverage
 TEST_MARKS = {"mini", "flow", "browser", "realsize"}
 HIDDEN_ENVIRONMENT_PREFIXES = ("MONDRIAN_", "PREFECT_", "ANALYSIS_MODE", "EMBEDDINGS_ENABLED", "LORA_ADAPTER_DIR")
 
@@ -78,19 +81,21 @@ def pytest_collection() -> Generator[None, object, object]:
         return (yield)
     finally:
         gc.freeze()
-        gc.set_threshold(10_000)  # instead of 700 new objects: looking through the young ones took a twentieth of a test
+        gc.set_threshold(10_000)  # new objects, instead of 700: looking through them took a twentieth of a test's time
         gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A test that needs neither model, server nor browser is a unit test; those of slow_tests.txt are slow."""
-    slow = read_slow_tests()
+    slow, cases = read_slow_tests(), Counter[str]()
     for item in items:
-        if function_of(item.nodeid) in slow:
+        function = function_of(item.nodeid)
+        if function in slow:
             item.add_marker(pytest.mark.slow)
         if not TEST_MARKS & {mark.name for mark in item.iter_markers()}:
             item.add_marker(pytest.mark.unit)
-        if _repeats(item):
+        cases[function] += 1
+        if _repeats(item) or (cases[function] > MEASURED_CASES and item.get_closest_marker("slow")):
             item.add_marker(pytest.mark.no_cover)
     items.sort(key=_position)
     if config.getoption("loadgroup", False):  # in a pytest worker
@@ -115,7 +120,8 @@ def _name_group(item: pytest.Item) -> None:
 def _repeats(item: pytest.Item) -> bool:
     """True for property tests and simulations, which run the same lines hundreds of times.
 
-    Coverage would cost them two fifths of their time, and other tests run these lines too.
+    Coverage would cost them a third to two thirds of their time, and other tests run these lines too. So it does with
+    what a slow test does again for its third and later cases.
     """
     return getattr(getattr(item, "obj", None), "is_hypothesis_test", False) or item.path.parent.name == "bench"
 
@@ -132,9 +138,9 @@ def _group(item: pytest.Item) -> str:
 
 
 def _position(item: pytest.Item) -> int:
-    """The longest folders begin first, so that no worker is left alone with one of them at the end."""
-    folder = item.path.parent.name
-    return LONGEST_FOLDERS.index(folder) if folder in LONGEST_FOLDERS else len(LONGEST_FOLDERS)
+    """The longest begin first, so that no worker is left alone with one of them at the end."""
+    names = (item.path.parent.name, item.path.name)
+    return next((place for place, name in enumerate(LONGEST) if name in names), len(LONGEST))
 
 
 @pytest.fixture(autouse=True)

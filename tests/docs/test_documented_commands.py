@@ -83,6 +83,12 @@ SHORTER = {
         "MONDRIAN_NOTIFICATIONS=slack-webhook/team mondrian up",
         (2,),
     ),  # the server of a newcomer has no such block, and the message says so
+    # begun and ended as by Ctrl-C: tests/selftest runs a whole one, and `mondrian doctor --deep` does here
+    "mondrian selftest": ("timeout --preserve-status --signal=INT 5 mondrian selftest", (0, 130)),
+    "mondrian selftest --minutes 15": (
+        "timeout --preserve-status --signal=INT 5 mondrian selftest --minutes 15",
+        (0, 130),
+    ),
     "mondrian install-service": ("mondrian install-service --dry-run", (0,)),  # tests/service_units runs the units
     "mondrian uninstall-service": ("mondrian uninstall-service", (1,)),  # none are installed
 }

@@ -12,8 +12,7 @@ from PIL import Image
 
 import mondrian_core.models  # noqa: F401  (before mlx)
 from mondrian_core.models.base_model import BaseVLM, load_base
-from mondrian_core.prompts import critique_messages
-from tests.models.conftest import ADVISOR, make_adapter, photograph
+from tests.models.conftest import make_adapter, photograph
 from tests.realsize.matrix_shapes import MATRIX_SHAPES, PRODUCT_SHAPES, SUITE_SHAPES
 from tests.skeleton_bases import SkeletonShape, skeleton_folder
 
@@ -80,5 +79,9 @@ def picture() -> Image.Image:
 
 @pytest.fixture(scope="session")
 def asked() -> list[dict[str, Any]]:
-    """System and user message."""
-    return critique_messages(ADVISOR)
+    """System and user message, short: most of what a test on packed weights costs is reading the question."""
+    question = [{"type": "text", "text": "Critique the photograph."}, {"type": "image"}]
+    return [
+        {"role": "system", "content": [{"type": "text", "text": "You are Ansel Adams."}]},
+        {"role": "user", "content": question},
+    ]

@@ -302,6 +302,7 @@ OPERATIONS: dict[str, tuple[Callable[[Registry, Path], object], set[str | None]]
 }
 
 
+@pytest.mark.no_cover  # the same lines at each point
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_writer_that_dies_at_any_write(
@@ -337,6 +338,7 @@ def examine(there: Registry, champions: set[str | None], adapter: Path) -> None:
     history_is_true(there)
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 def test_a_run_that_dies_at_any_write_has_one_version(
     machine: Machine, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -90,7 +90,7 @@ def test_resumed_training_is_bit_equal(
     base: BaseVLM, rows: list[DatasetRow], recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bit for bit: adapter, log and choice; with dropout, so that the random state is part of it."""
-    monkeypatch.setattr(generative_validation, "MAX_ANSWER_TOKENS", 40)
+    monkeypatch.setattr(generative_validation, "MAX_ANSWER_TOKENS", 8)
     recipe = recipe.model_copy(update={"dropout": 0.1})
     rows = rows[:4]
     whole = train_adapter(base, TrainingRows(rows, rows[:1]), recipe, tmp_path / "whole")
