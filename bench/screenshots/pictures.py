@@ -190,7 +190,7 @@ def _prefect_approval(page: Page, studio: Studio) -> None:
     _prefect(page, studio, f"/runs/flow-run/{studio.runs['ask']}")
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_text("Resume Flow Run")).to_be_visible()
-    expect(page.get_by_role("heading", name=f"Promote {ADVISOR} {studio.waiting_version}?")).to_be_visible()
+    expect(page.get_by_text(f"Promote {ADVISOR} {studio.waiting_version}?")).to_be_visible()
     expect(page.get_by_text("who decides")).to_be_visible()
 
 

@@ -207,7 +207,7 @@ def _schema_table(document: Mapping[str, Any], schema: Mapping[str, Any]) -> str
         rows += _inner_rows(document, key, named)
     if not rows:
         return "any object"
-    shown = 3 if any(row[2] for row in rows) else 2  # a column without a word is left out
+    shown = 3 if any(row[2] for row in rows) else 2  # an empty column is left out
     return markdown_table(("key", "type", "meaning")[:shown], [row[:shown] for row in rows])
 
 
