@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
+from prefect.exceptions import Pause
 from prefect.flow_runs import apause_flow_run
 from prefect.input import RunInput
 from prefect.input.run_input import keyset_from_base_key
@@ -44,11 +45,33 @@ async def _ask(form: type[Approval], key: str, seconds: float) -> Approval | Non
     limit = int(seconds) + SERVER_GRACE_SECONDS
     question = apause_flow_run(wait_for_input=form, timeout=limit, poll_interval=POLL_SECONDS, key=key)
     with suppress(TimeoutError):
-        return await asyncio.wait_for(question, seconds)
+        try:
+            return await asyncio.wait_for(question, seconds)
+        except Pause:
+            # The answer of a slow server came too late, Prefect's client asked again, and a paused run can't pause.
+            # Prefect would end this process, and leave a paused run without a form.
+            return await asyncio.wait_for(_wait_while_paused(form, key), seconds)
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return None
     async with get_client() as client:
         run = await client.read_flow_run(context.flow_run.id)
     answered_last_moment = run.state is not None and run.state.is_running()
-    return await form.aload(keyset_from_base_key(f"paused-{key}")) if answered_last_moment else None
+    return await form.aload(_keyset(key)) if answered_last_moment else None
+
+
+def _keyset(key: str) -> dict[str, str]:
+    """The names under which Prefect stores form and answer of a pause."""
+    return dict(keyset_from_base_key(f"paused-{key}"))
+
+
+async def _wait_while_paused(form: type[Approval], key: str) -> Approval | None:
+    """Store the form of a run that is paused already, and wait for the answer, as `apause_flow_run` does."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return None
+    await form.asave(_keyset(key))
+    async with get_client() as client:
+        while not ((state := (await client.read_flow_run(context.flow_run.id)).state) and state.is_running()):
+            await asyncio.sleep(POLL_SECONDS)
+    return await form.aload(_keyset(key))

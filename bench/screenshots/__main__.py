@@ -1,4 +1,7 @@
-"""`make screenshots`: make the pictures of docs/images/ again, from nothing, in a temporary folder."""
+"""`make screenshots`: make the pictures of docs/images/ again, from nothing, in a temporary folder.
+
+`make screenshots ARGS=demo.svg` makes the recording alone, on a machine that does nothing else: its clock shows.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from bench.screenshots.pictures import DEMO, DENSITY, PICTURES, image_files, take_picture
-from bench.screenshots.studio import ROOT, Studio, open_studio
+from bench.screenshots.studio import ROOT, Studio, open_studio, record_demo
 from bench.screenshots.terminal_svg import terminal_svg
 from mondrian_core.files import write_atomic
 from mondrian_core.serving.pdf_print import find_browser
@@ -38,17 +41,24 @@ def main() -> None:
         parser.error(f"no such picture: {', '.join(unknown)}; the pictures are {', '.join(known)}")
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="mondrian-", ignore_cleanup_errors=True) as temporary:
-        folder = options.studio or Path(temporary)
-        with open_studio(folder.absolute()) as studio:
-            make_images(studio, set(options.names or known))
+        folder = (options.studio or Path(temporary)).absolute()
+        wanted = set(options.names or known)
+        if DEMO in wanted:
+            write_recording(folder)
+        if pictures := wanted - {DEMO}:
+            with open_studio(folder) as studio:
+                take_pictures(studio, pictures)
 
 
-def make_images(studio: Studio, wanted: set[str]) -> None:
-    """Write the wanted files to docs/images/."""
-    if DEMO in wanted:
-        names = [(str(studio.folder), "~"), (str(studio.folder.resolve()), "~")]
-        write_atomic(IMAGES / DEMO, terminal_svg(studio.recording, "make demo, recorded in a terminal", names))
-        print(f"{DEMO}: {(IMAGES / DEMO).stat().st_size:,} bytes")
+def write_recording(folder: Path) -> None:
+    """Record the demo in a studio's folder and write it to docs/images/; it needs no service."""
+    names = [(str(folder), "~"), (str(folder.resolve()), "~")]
+    write_atomic(IMAGES / DEMO, terminal_svg(record_demo(folder), "make demo, recorded in a terminal", names))
+    print(f"{DEMO}: {(IMAGES / DEMO).stat().st_size:,} bytes", flush=True)
+
+
+def take_pictures(studio: Studio, wanted: set[str]) -> None:
+    """Write the wanted pictures to docs/images/."""
     with sync_playwright() as playwright:
         fonts = studio.folder / "fonts.conf"
         write_atomic(fonts, FONTS)

@@ -65,7 +65,6 @@ class Studio:
         folder: everything is below it.
         settings: of its workspace.
         environment: of its commands: a home of its own.
-        recording: of `mondrian demo`.
         service: address of the service.
         prefect: the running server.
         runs: ids of flow runs by a short name.
@@ -75,7 +74,6 @@ class Studio:
     folder: Path
     settings: Settings
     environment: Mapping[str, str]
-    recording: TerminalRecording
     service: str = ""
     prefect: PrefectInstance
     runs: dict[str, UUID] = field(default_factory=dict)
@@ -105,20 +103,30 @@ class Studio:
         return self.folder / "sheet.html"
 
 
-@contextmanager
-def open_studio(folder: Path) -> Iterator[Studio]:
-    """Make the studio below an empty folder, and stop its processes at the end. It trains twice."""
+def record_demo(folder: Path) -> TerminalRecording:
+    """The recording of `mondrian demo` in the studio's folder; one that an earlier call left there is used.
+
+    Raises:
+        Broken: the demo promoted nothing, or failed.
+    """
     home, project = folder / "home", folder / "mondrian"
     for each in (home, project):
         each.mkdir(parents=True, exist_ok=True)
-    environment = _own_environment(folder, home)
-    recording_file = folder / "demo.json"
-    if not recording_file.exists():  # a folder that an earlier call was given and kept
+    file = folder / "demo.json"
+    if not file.exists():
         print("recording make demo", flush=True)
-        recording = record_terminal([sys.executable, "-m", "mondrian", "demo"], project, environment)
+        recording = record_terminal([sys.executable, "-m", "mondrian", "demo"], project, _own_environment(folder))
         if recording.status != 0:
             raise Broken(f"The demo ended with status {recording.status}.", f"Look into {project / 'workspace'}.")
-        recording.save(recording_file)
+        recording.save(file)
+    return TerminalRecording.load(file)
+
+
+@contextmanager
+def open_studio(folder: Path) -> Iterator[Studio]:
+    """Make the studio below an empty folder, and stop its processes at the end. It trains twice."""
+    record_demo(folder)
+    home, project, environment = folder / "home", folder / "mondrian", _own_environment(folder)
     settings = Settings(
         workspace=project / "workspace", adapters=project / "adapters", base_model=MINI_BASE_MODEL, cache=home / "cache"
     )
@@ -130,7 +138,6 @@ def open_studio(folder: Path) -> Iterator[Studio]:
             folder=folder,
             settings=settings,
             environment=environment,
-            recording=TerminalRecording.load(recording_file),
             service=f"http://127.0.0.1:{port}",
             prefect=PrefectInstance(settings, int(record["port"])),
         )
@@ -140,14 +147,14 @@ def open_studio(folder: Path) -> Iterator[Studio]:
         _mondrian(project, environment, "down")
 
 
-def _own_environment(folder: Path, home: Path) -> dict[str, str]:
+def _own_environment(folder: Path) -> dict[str, str]:
     """The environment of a fresh terminal in the studio: nobody's settings, and a lock that no other studio takes."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MONDRIAN_"))}
     return {
         **kept,
-        "HOME": str(home),
+        "HOME": str(folder / "home"),
         "PYTHONPATH": str(ROOT),
-        "MONDRIAN_CACHE": str(home / "cache"),
+        "MONDRIAN_CACHE": str(folder / "home" / "cache"),
         "MONDRIAN_ACCELERATOR_LOCK": str(folder / "accelerator.lock"),
     }
 

@@ -18,6 +18,7 @@ ORDINARY = {
     "adapters",
     "advisors",
     "analyze",
+    "api_examples",
     "charts",
     "checks",
     "cli",

@@ -63,15 +63,27 @@ def test_messages_of_errors_are_read_from_the_source(tmp_path: Path, monkeypatch
         'STEP = "Try `again`."\n'
         "def fail(path, size):\n"
         '    raise BadInput(f"{path.name} has {size:,} bytes{len(path)}.", STEP)\n'
+        "def advise(again):\n"
+        '    return "Wait." if again else STEP\n'
+        "def fail_later(path, again):\n"
+        '    problem, size = f"{path} is gone", 1\n'
+        '    raise BadInput(problem + "." + path.why, advise(again))\n'
+        "def refuse(path):\n"
+        '    raise BadPhotograph(path, "unreadable", "it is a film")\n'
         "class Own(Broken):\n"
         "    def __init__(self, port):\n"
         '        super().__init__("Closed." if port else "Open.", quoted_command("up", "--port", str(port)))\n'
     )
     monkeypatch.setattr("tests.architecture.reference.error_types.ROOT", tmp_path)
     found = SourceTexts([Path("mondrian_core/planted/one.py")]).messages()
-    shown = {name: [(each.area, each.problem, each.next_step) for each in found[name]] for name in ("BadInput", "Own")}
+    names = ("BadInput", "BadPhotograph", "Own")
+    shown = {name: sorted((each.area, each.problem, each.next_step) for each in found[name]) for name in names}
     assert shown == {
-        "BadInput": [("planted", "{name} has {size} bytes{...}.", "Try `again`.")],
+        "BadInput": [
+            ("planted", "{name} has {size} bytes{...}.", "Try `again`."),
+            ("planted", "{path} is gone.{...}", "Wait. / Try `again`."),
+        ],
+        "BadPhotograph": [("planted", "it is a film", "")],
         "Own": [("planted", "Closed. / Open.", "`mondrian up --port {...}`")],
     }
 

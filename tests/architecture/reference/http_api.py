@@ -206,7 +206,10 @@ def _schema_table(document: Mapping[str, Any], schema: Mapping[str, Any]) -> str
         kind = _type(named, required=key in schema.get("required", []))
         rows.append((Markdown(f"`{key}`"), kind, Markdown(escaped_prose(meaning))))
         rows += _inner_rows(document, key, named)
-    return markdown_table(("key", "type", "meaning"), rows) if rows else "any object"
+    if not rows:
+        return "any object"
+    shown = 3 if any(row[2] for row in rows) else 2  # an empty column is left out
+    return markdown_table(("key", "type", "meaning")[:shown], [row[:shown] for row in rows])
 
 
 def _inner_rows(document: Mapping[str, Any], key: str, schema: Mapping[str, Any]) -> list[tuple[Any, ...]]:

@@ -17,7 +17,7 @@ def example_value(example: Any) -> Any:
             return {
                 key.removesuffix(OPTIONAL): example_value(value)
                 for key, value in example.items()
-                if not key.endswith(OPTIONAL) or value not in ("", [], [""])
+                if not key.endswith(OPTIONAL) or value not in ("", [], [""], 0)
             }
         case list():
             return [example_value(each) for each in example if each != ""]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.serving.http.api_examples.sample_values import (
     ANALYSIS,
     BY_DIMENSION,
@@ -91,6 +92,9 @@ _GROUP = {
     "photograph_sha256": SHA256,
     "advisors": ["ansel", "dorothea"],
     "jobs": [JOB],
+    "spread": ByKey(
+        {name: {"scores": ByKey({"ansel": 8.0, "dorothea": 6.5}), "mean": 7.25, "range": 1.5} for name in DIMENSIONS}
+    ),
     "links": {"self": f"/groups/{GROUP_ID}", "photograph": f"/jobs/{JOB_ID}/photograph"},
 }
 _IMPORTED = {

@@ -46,7 +46,7 @@ _PHOTOGRAPH_CRITIQUE = {
 _ENTRY = {
     "dimensions": ByKey(
         {
-            name: {"score": score, "comment": comment, "recommendation": ""}
+            name: {"score": float(score), "comment": comment, "recommendation": ""}
             for name, score, comment in zip(DIMENSIONS, SCORES, COMMENTS, strict=True)
         }
     ),
@@ -118,16 +118,21 @@ WRITING_ANSWERS: Mapping[str, Any] = {
         "taken_at": "2026-10-17T17:02:11",
         "camera": {},
         "critiques": [_PHOTOGRAPH_CRITIQUE],
+        "links": {"thumbnail": f"/photographs/{SHA256}/thumbnail?side=640"},
     },
     "POST /photographs": {
         "advisor": "ansel",
         "imported?": 1,
+        **dict.fromkeys(("known?", "duplicate?", "rejected?", "link?"), 0),
         "files": [
             {
                 "file": "river.jpg",
                 "outcome": "imported",
-                "path": "source/photographs/ansel/river.jpg",
-                "sha256": SHA256,
+                "path?": "source/photographs/ansel/river.jpg",
+                "sha256?": SHA256,
+                "reason?": "",
+                "detail?": "",
+                "place_removed?": [""],
             }
         ],
     },
