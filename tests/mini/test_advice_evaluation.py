@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mini_training.mini2.advice_phrases import PRIORITIES
-from mini_training.mini2.evaluate import (
+from mini_training.advice_metrics import (
     AdviceAnswer,
     advice_metrics,
     kind_of_priority,
@@ -16,14 +15,15 @@ from mini_training.mini2.evaluate import (
     readable_share,
     worst_faults,
 )
-from mini_training.mini2.scene_advice import write_scene_advice
-from mini_training.mini2.scene_faults import scene_faults
-from mini_training.mini2.tastes import PLAIN
+from mondrian_core.mini.advice_phrases import PRIORITIES
 from mondrian_core.mini.scene import sample_scene
+from mondrian_core.mini.scene_critic import write_scene_critique
+from mondrian_core.mini.scene_faults import scene_faults
+from mondrian_core.mini.tastes import GENERIC
 from mondrian_core.rubric import DIMENSIONS, AnswerForm, Critique, canonical_answer
 
 SCENES = [sample_scene(np.random.default_rng(seed)) for seed in range(60)]
-CRITIQUES = [write_scene_advice(scene, PLAIN, np.random.default_rng(i)) for i, scene in enumerate(SCENES)]
+CRITIQUES = [write_scene_critique(scene, GENERIC, np.random.default_rng(i)) for i, scene in enumerate(SCENES)]
 
 
 def figures(critiques: list[Critique | None]) -> dict:
