@@ -212,7 +212,7 @@ def initialize_language_model(model: nn.Module) -> None:
 
 @torch.no_grad()
 def continue_language_model(model: nn.Module, tokenizer: Tokenizer, start: Path) -> None:
-    """Give the language model the weights of a folder; the embeddings of tokens that both tokenizers know carry over."""
+    """Give the language model a folder's weights; embeddings of tokens that both tokenizers know carry over."""
     text, prefix = model.model.language_model, "model.language_model."
     released = {
         key.removeprefix(prefix): value

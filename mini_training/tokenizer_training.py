@@ -1,7 +1,7 @@
 """mini's own byte-level BPE tokenizer, with Qwen's special tokens and chat template.
 
-Digits are split singly, as Qwen does, so "10" is two tokens and a score is read from its own positions. The scaffold
-of the canonical answer in both forms ('": {"score": ' and the like) is one piece each, which makes answers half as long.
+Digits are split singly, as Qwen does, so "10" is two tokens and a score is read from its own positions. Each piece of
+the canonical answer that never changes ('": {"score": ' and the like) is one token, which makes answers half as long.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Train mini: `python -m mini_training.train --stage all --out DIR --seed 0`.
 
-Needs the extra `mini` (PyTorch). It continues the released weights, or begins with nothing (`--from-nothing`). Each stage
-saves checkpoints and resumes from them. The stages, in order: bank (draw the pictures), tokenizer, vision, scores,
+Needs the extra `mini` (PyTorch). It continues the released weights, or begins with nothing (`--from-nothing`).
+Each stage saves checkpoints and resumes from them. In order: bank (draw the pictures), tokenizer, vision, scores,
 critiques, weights (write the folder that mlx-vlm opens).
 """
 

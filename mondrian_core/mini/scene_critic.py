@@ -1,4 +1,4 @@
-"""Writes an advisor's critique of a scene: scores, comments, recommendations with their boxes, strengths, priorities."""
+"""Writes an advisor's critique of a scene: scores and comments, recommendations with boxes, strengths, priorities."""
 
 from __future__ import annotations
 
