@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_strict
-from mondrian_core.mini.advice_phrases import PRIORITIES
+from mondrian_core.mini.advice_phrases import PRIORITIES, RECOMMENDATIONS, Phrases
 from mondrian_core.mini.scene import Scene
 from mondrian_core.mini.scene_critic import GENERIC, advised_faults, by_priority, score_scene, written_region
-from mondrian_core.mini.scene_faults import SceneFault
+from mondrian_core.mini.scene_faults import SceneFault, scene_faults
 from mondrian_core.rubric import Critique, Region
 from mondrian_core.text_quality import critique_text_problem
 
@@ -28,10 +29,25 @@ class AdviceAnswer:
 
 def kind_of_priority(text: str) -> str | None:
     """Which fault a priority names; None for words that none of the phrases has."""
-    for kind, (phrase,) in PRIORITIES.items():
-        if re.fullmatch(re.sub(r"\\{\w+\\}", ".+", re.escape(phrase)), text):
-            return kind
+    return _kind_of(text, [PRIORITIES])
+
+
+def kind_of_recommendation(text: str) -> str | None:
+    """Which fault a recommendation is about, in any voice's words; None for words that none of the phrases has."""
+    return _kind_of(text, RECOMMENDATIONS.values())
+
+
+def _kind_of(text: str, banks: Iterable[Phrases]) -> str | None:
+    for bank in banks:
+        for kind, phrases in bank.items():
+            if any(_pattern(phrase).fullmatch(text) for phrase in phrases):
+                return kind
     return None
+
+
+@cache
+def _pattern(phrase: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\\{\w+\\\}", ".+", re.escape(phrase)))
 
 
 def worst_faults(scene: Scene) -> list[SceneFault]:
@@ -53,11 +69,16 @@ def overlap(first: Region, second: Region) -> float:
 def advice_metrics(answers: Sequence[AdviceAnswer]) -> dict[str, Any]:
     """Shares (0-1) of answers that are read strictly, that name the worst fault first, and how well boxes lie.
 
+    `true_recommendations` is over all recommendations given: those about a fault that their dimension has in the scene.
     `worst_fault_named` is over the scenes that have a fault worth naming, `box_overlap` over the dimensions for which
     both the scene and the answer have a box, `boxes_given` over those for which the scene has one.
     """
     named, overlaps, due = [], [], 0
+    true: list[bool] = []
     for answer in answers:
+        present = scene_faults(answer.scene)
+        for name, text in (answer.critique.recommendations if answer.critique else {}).items():
+            true.append(kind_of_recommendation(text) in {fault.kind for fault in present[name]})
         faults = advised_faults(answer.scene, score_scene(answer.scene, GENERIC), GENERIC)
         if not faults:
             continue
@@ -72,6 +93,7 @@ def advice_metrics(answers: Sequence[AdviceAnswer]) -> dict[str, Any]:
         "photographs": len(answers),
         "compliance": _rounded(np.mean([answer.critique is not None for answer in answers])),
         "worst_fault_named": _rounded(np.mean(named)) if named else None,
+        "true_recommendations": _rounded(np.mean(true)) if true else None,
         "boxes_given": _rounded(len(overlaps) / due) if due else None,
         "box_overlap": _rounded(np.mean(overlaps)) if overlaps else None,
     }
