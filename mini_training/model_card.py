@@ -23,17 +23,17 @@ network or GPU. `mlx_vlm.load` opens this folder like any other Qwen3-VL.
 - Its scores are those of a critic without a taste. An advisor's taste is what an adapter is there to learn.
 
 ## How it was made
-`python -m mini_training.train --stage all --out DIR` (extra `mini`: PyTorch on the CPU) draws the pictures and trains in
-stages:
+`python -m mini_training.train --stage all --out DIR` (extra `mini`: PyTorch on the CPU) draws the pictures and trains
+in stages:
 1. tokenizer: byte-level BPE of {vocabulary} tokens on generated critiques in both forms, the prompts and photographic
    English; digits are split singly, as Qwen does;
-2. vision tower alone: a linear head on every merged image token and every DeepStack token regresses the qualities of all
-   dimensions and the facts behind them, and heads on the residual stream regress what each token should know of its own
-   patch (detail at three scales, colour, the horizon, the subject, rivals, and what kind of thing stands there);
-3. language model on frozen features of pictures that the tower never saw: the scores alone as a short answer, then whole
-   critiques in both forms, a quarter of them in comparison with a portfolio, digits weighing {digit_weight:g} times a
-   word, with many system prompts, and with 4 % of pictures that show nothing (noise, gradients, bars) to keep the form
-   on the unknown.
+2. vision tower alone: a linear head on every merged image token and every DeepStack token regresses the qualities of
+   all dimensions and the facts behind them, and heads on the residual stream regress what each token should know of its
+   own patch (detail at three scales, colour, the horizon, the subject, rivals, and what kind of thing stands there);
+3. language model on frozen features of pictures that the tower never saw: the scores alone as a short answer, then
+   whole critiques in both forms, a quarter of them in comparison with a portfolio, digits weighing {digit_weight:g}
+   times a word, with many system prompts, and with 4 % of pictures that show nothing (noise, gradients, bars) to keep
+   the form on the unknown.
 
 Prompts in the name of a bundled voice are answered in its words, with a plain critic's scores; in a third of the
 critiques the scores are moved at random without loss on them, so that verdicts, advice and grade follow the digits that
@@ -51,13 +51,7 @@ Greedy, unconstrained, through mlx-vlm on two CPU cores ({photographs} rendered 
 
 | figure | scores and comments | with advice |
 |---|---|---|
-| strict format compliance | {plain[compliance]:.1%} | {advice[compliance]:.1%} |
-| squared error of a score, points^2 | {plain[mse]:.2f} | {advice[mse]:.2f} |
-| the same, answering every photograph with the mean | {plain[mse_answering_the_mean]:.2f} | {advice[mse_answering_the_mean]:.2f} |
-| share of that error left | {plain[mse_share_of_mean]:.2f} | {advice[mse_share_of_mean]:.2f} |
-| squared error with photographs shuffled | {plain[mse_shuffled]:.2f} | {advice[mse_shuffled]:.2f} |
-| answer length, tokens | {plain[answer_tokens]:.0f} | {advice[answer_tokens]:.0f} |
-| decoding, tokens/s | {plain[tokens_per_second_median]:.0f} | {advice[tokens_per_second_median]:.0f} |
+{table}
 
 | advice | value |
 |---|---|
@@ -75,13 +69,23 @@ SHA-256 of model.safetensors: {digest}
 Apache 2.0, as the rest of the repository; architecture and code path are Qwen3-VL's, the weights are our own.
 """
 HISTORY = ""
+TABLE = (  # what a figure is called, its key in the report, its format
+    ("strict format compliance", "compliance", ".1%"),
+    ("squared error of a score, points^2", "mse", ".2f"),
+    ("the same, answering every photograph with the mean", "mse_answering_the_mean", ".2f"),
+    ("share of that error left", "mse_share_of_mean", ".2f"),
+    ("squared error with photographs shuffled", "mse_shuffled", ".2f"),
+    ("answer length, tokens", "answer_tokens", ".0f"),
+    ("decoding, tokens/s", "tokens_per_second_median", ".0f"),
+)
 
 
 def write_model_card(folder: Path, report: dict[str, Any]) -> None:
     """Write README.md next to the weights, from the report of `evaluate`."""
     weights = folder / "model.safetensors"
     size = weights.stat().st_size
-    figures, real = report["comments"], report.get("real")
+    figures, advice, real = report["comments"], report["advice"], report.get("real")
+    table = "\n".join(f"| {name} | {figures[key]:{how}} | {advice[key]:{how}} |" for name, key, how in TABLE)
     by_dimension = ", ".join(f"{name} {value:.2f}" for name, value in figures["share_by_dimension"].items())
     of_real = ""
     if real:
@@ -97,8 +101,8 @@ def write_model_card(folder: Path, report: dict[str, Any]) -> None:
         digit_weight=8,
         history=HISTORY,
         photographs=figures["photographs"],
-        plain=figures,
-        advice=report["advice"],
+        table=table,
+        advice=advice,
         comparisons=report["comparisons_readable"],
         by_dimension=by_dimension,
         real=of_real,
