@@ -1,6 +1,6 @@
 """Examples to learn from: the product's own prompts in every form, each with the answer that it should get.
 
-Some ask for comments, some for advice; a quarter of both in comparison with an advisor's portfolio. The words are
+Some ask for comments, some for advice; some of both in comparison with an advisor's portfolio. The words are
 those of the voice that the prompt names; the scores are a plain critic's, since a taste is what an adapter learns.
 """
 
@@ -24,7 +24,7 @@ from mondrian_core.prompts import (
 from mondrian_core.rubric import DIMENSIONS, AnswerForm
 from mondrian_core.training_target import training_target
 
-ADVICE_SHARE, COMPARISON_SHARE = 0.6, 0.25
+ADVICE_SHARE, COMPARISON_SHARE = 0.6, 0.15
 OWN_PROMPT_SHARE = 0.6  # prompts with the name and the biography of a voice
 OWN_WORDS_SHARE = 0.9  # of these: answers in the voice's own words, so that an adapter meets words the base can say
 BORROWED_WORDS_SHARE = 0.25  # of the other prompts: answers in the words of some voice

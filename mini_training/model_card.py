@@ -31,7 +31,7 @@ in stages:
    all dimensions and the facts behind them, and heads on the residual stream regress what each token should know of its
    own patch (detail at three scales, colour, the horizon, the subject, rivals, and what kind of thing stands there);
 3. language model on frozen features of pictures that the tower never saw: the scores alone as a short answer, then
-   whole critiques in both forms, a quarter of them in comparison with a portfolio, digits weighing {digit_weight:g}
+   whole critiques in both forms, 15 % of them in comparison with a portfolio, digits weighing {digit_weight:g}
    times a word, with many system prompts, and with 4 % of pictures that show nothing (noise, gradients, bars) to keep
    the form on the unknown.
 
