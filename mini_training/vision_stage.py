@@ -154,7 +154,7 @@ def _gabor(rng: np.random.Generator) -> NDArray[np.float32]:
     return (kernel / np.linalg.norm(kernel) * gain).astype(np.float32)
 
 
-def make_vision_tower() -> nn.Module:
+def new_vision_tower() -> nn.Module:
     """A tower of mini's shape; its weights are the library's."""
     ids = {token: i for i, token in enumerate(SPECIAL_TOKENS)}
     return build_mini_model(make_mini_config(len(SPECIAL_TOKENS), ids)).model.visual
@@ -236,7 +236,7 @@ def train_vision_tower(
         `vision_target_errors` on the held-out pictures.
     """
     out.mkdir(parents=True, exist_ok=True)
-    visual, heads = make_vision_tower(), new_heads()
+    visual, heads = new_vision_tower(), new_heads()
     data, kept = VisionTargets(banks), VisionTargets([held])
     optimizer = torch.optim.AdamW(
         [*visual.parameters(), *heads.parameters()], lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01

@@ -1,4 +1,4 @@
-"""A contact sheet of rendered scenes: `python -m mini_training.contact_sheet FILE.jpg [--seed N]`."""
+"""A sheet of rendered scenes: `python -m mini_training.scene_sheet FILE.jpg [--seed N]`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLUMNS, ROWS, CELL = 7, 4, 200
 QUALITY = 82
 
 
-def contact_sheet(seed: int) -> Image.Image:
+def sheet_of_scenes(seed: int) -> Image.Image:
     """The sheet, RGB, CELL pixels for each picture."""
     sheet = Image.new("RGB", (COLUMNS * CELL, ROWS * CELL), (40, 40, 40))
     for at in range(COLUMNS * ROWS):
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--seed", type=int, default=0, help="of the first scene; the others follow")
     options = parser.parse_args(arguments)
-    contact_sheet(options.seed).save(options.file, quality=QUALITY, optimize=True)
+    sheet_of_scenes(options.seed).save(options.file, quality=QUALITY, optimize=True)
 
 
 if __name__ == "__main__":
