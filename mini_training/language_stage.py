@@ -34,6 +34,7 @@ from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
 
 DIGIT_WEIGHT = 8.0
 GRADE_WEIGHT = 5.0
+LENGTH_STEP, ANSWER_STEP = 64, 1024  # sizes that recur, so that freed memory is used again
 PRIORITY_WEIGHT = 3.0  # the first priority is the answer's most useful word
 SCORE_SPREAD = 0.8  # points; neighbours of the right score are half right, so greedy answers lean to the middle
 SCORE_KEY = '": {"score": '
@@ -149,6 +150,7 @@ def collate_language_batch(
     writer.begin_batch(rng)
     written = [writer.encode_scene(group.scenes[i], rng) for i in chosen]
     longest = max(len(a) + n + len(b) + len(c) for a, b, c, _ in written)
+    longest += -longest % LENGTH_STEP
     ids = np.zeros((len(chosen), longest), np.int64)
     positions = np.zeros((3, len(chosen), longest), np.int64)
     image = np.zeros((len(chosen), longest), bool)
@@ -171,6 +173,9 @@ def collate_language_batch(
         columns += range(first, first + len(answer))
         targets += answer
         weights += writer.weights(answer, honest)
+    spare = -len(rows) % ANSWER_STEP
+    for filled, value in ((rows, 0), (columns, 0), (targets, 0), (weights, 0.0)):
+        filled += [value] * spare
     features = torch.from_numpy(group.features[chosen].astype(np.float32)).transpose(0, 1).flatten(1, 2)
     return LanguageBatch(
         ids=torch.from_numpy(ids),
