@@ -28,7 +28,7 @@ pytest = $(py) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 sources := mondrian mondrian_core tasks flows deployments mini_training bench tests docs/conf.py
 present = $(wildcard $(sources))
 
-.PHONY: help setup demo up down bench figures screenshots test quick soak realsize check docs lint format types contracts dependencies prose slow-tests lock lock-check dist clean
+.PHONY: help setup demo up down bench figures screenshots test quick soak realsize check checks docs lint format types contracts dependencies prose slow-tests lock lock-check dist clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -66,8 +66,13 @@ soak: $(ready)  ## run the long tests that `make test` leaves out (half an hour 
 realsize: $(ready)  ## run the matrix of real layouts, and a whole Qwen3-VL-4B with random weights (half an hour on a CPU)
 	@$(py) -m pytest -p tests.realsize.matrix_table -m "" tests/realsize $(ARGS) </dev/null
 
-check: lint types contracts dependencies prose docs  ## everything that must hold before a commit: all checks, then all tests
+# The other checks two at a time, each with its output in one piece where make can (macOS has an older one). The tests come
+# after them, outside of that make: what they start must not hear of its job server.
+check: $(ready)  ## everything that must hold before a commit: all checks, then all tests
+	@$(MAKE) --no-print-directory --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) checks
 	@$(pytest) --cov --cov-report= --cov-fail-under=$(COVERAGE) $(ARGS) </dev/null
+
+checks: lint types contracts dependencies prose docs  ## everything of `make check` but the tests
 
 lint: $(ready)  ## check style, complexity and formatting
 	@$(py) -m ruff check $(present)

@@ -25,13 +25,14 @@ from deployments.prefect_instance import set_prefect_home
 from deployments.run_watcher import FlowRunStatus, follow_flow_run, start_deployment_run
 from deployments.up import EXIT_INTERRUPTED, SCHEDULED, PrefectServerOptions
 from mondrian_core.cli.options import WholeNumber, settings_from_options
-from mondrian_core.errors import Broken, PrefectUnavailable
+from mondrian_core.errors import Broken, MondrianError, NothingToDo, PrefectUnavailable
 from mondrian_core.files import read_json
 from mondrian_core.recipes import DEMO_RECIPE
 from mondrian_core.registry import Registry
 from mondrian_core.settings import MINI_BASE_MODEL, Settings
 
 ADVISOR = "ansel"
+WITHOUT_TRAINING = ("NothingNew", "Skipped")  # states of a run that had nothing to do
 NEW_CRITIQUES = 40  # per further run; with fewer, the gate "champion" is nearly always inconclusive
 
 
@@ -51,7 +52,7 @@ class DemoOptions(PrefectServerOptions):
 def demo_command(*, options: DemoOptions = DemoOptions()) -> int:
     """Train, evaluate and try out an adapter on this machine, starting from nothing; leave nothing running.
 
-    Exit status 0 when the adapter was promoted, 1 when it was not.
+    Exit status 0 when the adapter was promoted, 1 when it was not, that of a stage when it failed.
     """
     console = Console(stderr=options.json, highlight=False, soft_wrap=not sys.stdout.isatty())
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -78,7 +79,7 @@ def _demo(options: DemoOptions, settings: Settings, console: Console) -> int:
         ended = _run(running, parameters, console)
     run_folder = settings.run_folder(ended.run)
     if not (run_folder / "promote.json").exists():
-        raise Broken(f"{ended.state}: {ended.message}", f"Logs: {settings.root / '.prefect'} and {run_folder}.")
+        raise demo_run_error(ended, run_folder, settings.root / ".prefect")
     outcome = read_json(run_folder / "promote.json")
     demo_screen.print_demo_gates(console, read_json(run_folder / "evaluate.json"), outcome)
     if outcome["decision"] == "promoted":
@@ -87,6 +88,23 @@ def _demo(options: DemoOptions, settings: Settings, console: Console) -> int:
     if options.json:
         print(json.dumps({**outcome, "run_folder": str(run_folder)}))
     return 0 if outcome["decision"] == "promoted" else 1
+
+
+def demo_run_error(ended: FlowRunStatus, run_folder: Path, logs: Path) -> MondrianError:
+    """Why a run has no decision: nothing to do, the error of its stage, or anything else.
+
+    Args:
+        ended: the run's last status.
+        run_folder: of the run.
+        logs: folder of the logs of server and worker.
+    """
+    from tasks.stage_runner import stage_process_error  # imports Prefect, so only after set_prefect_home
+
+    if ended.state in WITHOUT_TRAINING:
+        return NothingToDo(f"{ended.state}: {ended.message}")
+    for failure in run_folder.glob("*.error.json"):
+        return stage_process_error(failure.name.partition(".")[0], read_json(failure)["exit_status"], run_folder)
+    return Broken(f"{ended.state}: {ended.message}", f"Logs: {logs} and {run_folder}.")
 
 
 def _ensure_sample_workspace(settings: Settings, photographs: int, console: Console) -> None:

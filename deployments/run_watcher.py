@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from deployments.prefect_instance import PrefectInstance
 from deployments.prefect_setup import prefect_client
@@ -33,10 +33,16 @@ class FlowRunStatus:
 
 
 def start_deployment_run(place: PrefectInstance, full_name: str, parameters: dict[str, Any]) -> UUID:
-    """Create a run of a deployment and return its ID; the worker picks it up."""
+    """Create a run of a deployment and return its ID; the worker picks it up.
+
+    Prefect's client sends a request again whose answer doesn't come in time, although the server may have created the
+    run. The key makes the server return that run to the second request.
+    """
     with prefect_client(place) as client:
         deployment = client.read_deployment_by_name(full_name)
-        return client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
+        return client.create_flow_run_from_deployment(
+            deployment.id, parameters=parameters, idempotency_key=uuid4().hex
+        ).id
 
 
 def follow_flow_run(place: PrefectInstance, run: UUID, show: Callable[[FlowRunStatus], object]) -> FlowRunStatus:

@@ -243,6 +243,12 @@ class PortInUse(Broken):
         )
 
 
+def error_with_status(status: int, problem: str, next_step: str = "") -> MondrianError:
+    """The error for something that ended with this exit status; an unknown one counts as `Broken`."""
+    kind = {1: NegativeOutcome, 2: BadInput}.get(status, Broken)
+    return kind(problem, next_step)
+
+
 @contextmanager
 def translate_foreign_errors(path: Path | str | None = None) -> Iterator[None]:
     """Turn errors of the operating system and SQLite into a MondrianError that names the file."""

@@ -23,12 +23,11 @@ from typing import Any
 
 from mondrian_core.accelerator_lock import STAGE_MODULE, accelerator_lock_path, hold_work_lock, write_lock_holder
 from mondrian_core.errors import (
-    BadInput,
     Broken,
     DiskFull,
     ModelProcessDied,
     MondrianError,
-    NegativeOutcome,
+    error_with_status,
     translate_foreign_errors,
 )
 from mondrian_core.events import EventListener, StageEvent, StageFinished, StageNotice, StageProgressed, StageStarted
@@ -180,11 +179,10 @@ def stage_process_error(stage: str, status: int, run_folder: Path) -> MondrianEr
         )
     if status == DISK_FULL_STATUS:
         return DiskFull(run_folder)
-    kind = {1: NegativeOutcome, 2: BadInput, 3: Broken}.get(status, ModelProcessDied)
     try:
         reported = read_json(run_folder / f"{stage}.error.json")
     except (FileNotFoundError, ValueError):
         return ModelProcessDied(
             f"The process of the stage '{stage}' ended with status {status}.", f"Its output: {log}."
         )
-    return kind(reported["problem"], reported["next_step"])
+    return error_with_status(status, reported["problem"], reported["next_step"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-LIMIT_SECONDS = 0.25
+LIMIT_SECONDS = 0.15
 FILE = Path(__file__).with_name("slow_tests.txt")
 
 

@@ -20,7 +20,7 @@ from rich.prompt import Confirm, Prompt
 
 from mondrian_core.cli.options import CommandOptions, WholeNumber, settings_from_options
 from mondrian_core.cli.terminal_output import print_result, shared_option_words, show_recording, step_with_options
-from mondrian_core.errors import BadInput
+from mondrian_core.errors import BadInput, error_with_status
 from mondrian_core.first_hour import MANUAL_WARNING, FirstHour, GuidedStep, look_at_first_hour
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.recipe_choice import FIRST_CRITIQUES
@@ -29,6 +29,7 @@ from mondrian_core.registry import Registry
 from mondrian_core.settings import MINI_BASE_MODEL, Settings
 
 DONE, STOPPED = 0, 1
+NOT_PROMOTED = 1  # of `mondrian retrain`
 _BROWSER, _TERMINAL, _LATER = "browser", "terminal", "later"
 
 
@@ -56,7 +57,10 @@ class StartOptions(CommandOptions):
 
 
 def start_command(*, options: StartOptions = StartOptions()) -> int:
-    """Go from an empty folder to your own adapter, step by step; exit status 1 when a step waits for you."""
+    """Go from an empty folder to your own adapter, step by step.
+
+    Exit status 1 when a step waits for you; that of the step's command when it failed.
+    """
     options = _with_sample(options) if options.demo else options
     settings = settings_from_options(options)
     if not options.yes and not options.page and not sys.stdin.isatty():
@@ -66,6 +70,7 @@ def start_command(*, options: StartOptions = StartOptions()) -> int:
         )
     guide = _Guide(options, settings, Console(stderr=True, highlight=False))
     with redirect_stdout(sys.stderr):  # the commands report to people; standard output has the result
+        guide.require_workspace()
         try:
             status = guide.run()
         except EOFError:  # Ctrl-D at a question
@@ -117,13 +122,26 @@ class _Guide:
     console: Console
     tried: set[str] = field(default_factory=set)
 
+    def require_workspace(self) -> None:
+        """Create the workspace unless it is there.
+
+        Raises:
+            MondrianError: `mondrian init` failed, with its exit status.
+        """
+        if self.settings.database.is_file():
+            return
+        if status := self._command("init", *(["--sample"] if self.options.demo else [])):
+            problem = f"The workspace {self.settings.root} was not created."
+            raise error_with_status(status, problem, "The reason is above; fix it and run the command again.")
+
     def run(self) -> int:
-        """Do steps until one waits for the person: STOPPED, or until an adapter can answer: DONE."""
-        if not self.settings.database.is_file():
-            self._command("init", *(["--sample"] if self.options.demo else []))
+        """Do steps until an adapter can answer: DONE.
+
+        Returns earlier when a step waits for the person: STOPPED, or when its command failed: that exit status.
+        """
         if self.options.page:
             return DONE
-        steps: dict[str, Callable[[FirstHour, GuidedStep], bool]] = {
+        steps: dict[str, Callable[[FirstHour, GuidedStep], int]] = {
             "advisor": self._advisor,
             "photographs": self._photographs,
             "critiques": self._critiques,
@@ -132,8 +150,8 @@ class _Guide:
         }
         while (step := (way := self.look()).current) is not None and step.key in steps:
             self._print_way(way)
-            if not steps[step.key](way, step):
-                return STOPPED
+            if (status := steps[step.key](way, step)) != DONE:
+                return status
         self._print_way(way)
         return DONE
 
@@ -163,24 +181,26 @@ class _Guide:
             self.console.print(f"Open http://127.0.0.1:{self.options.port}/start in a browser.")
         return self._command("serve", *mode, "--port", str(self.options.port))
 
-    def _advisor(self, way: FirstHour, step: GuidedStep) -> bool:
-        name = self.options.name or self._ask("Name of the advisor (whose eye is it? yours, a teacher's ...)")
-        return bool(name) and self._once("advisor") and self._command("advisors", "add", str(name)) == 0
+    # --- steps: each returns DONE when the way should be looked at again, else the exit status ---
 
-    def _photographs(self, way: FirstHour, step: GuidedStep) -> bool:
+    def _advisor(self, way: FirstHour, step: GuidedStep) -> int:
+        name = self.options.name or self._ask("Name of the advisor (whose eye is it? yours, a teacher's ...)")
+        return self._command("advisors", "add", str(name)) if name and self._once("advisor") else STOPPED
+
+    def _photographs(self, way: FirstHour, step: GuidedStep) -> int:
         folder = self.options.photographs if "photographs" not in self.tried else None
         answer = str(folder) if folder else self._ask("Folder with photographs")
         if not answer:
-            return False
+            return STOPPED
         self.tried.add("photographs")
         status = self._command("import", str(Path(answer).expanduser()), "--advisor", self._id(way))
-        return status == 0 or not self.options.yes
+        return status if self.options.yes else DONE  # a person is asked again
 
-    def _critiques(self, way: FirstHour, step: GuidedStep) -> bool:
+    def _critiques(self, way: FirstHour, step: GuidedStep) -> int:
         if self.options.critiques and self._once("critiques"):
-            return self._command("import", str(self.options.critiques), "--advisor", self._id(way)) == 0
+            return self._command("import", str(self.options.critiques), "--advisor", self._id(way))
         if self.options.yes:
-            return False
+            return STOPPED
         choice = Prompt.ask(
             f"Write {FIRST_CRITIQUES} critiques: where?",
             choices=[_BROWSER, _TERMINAL, _LATER],
@@ -189,36 +209,37 @@ class _Guide:
         )
         if choice == _BROWSER:
             self.console.print(f"Open http://127.0.0.1:{self.options.port}/start, and come back with Ctrl-C.")
-            return self.serve() == 0
-        return choice == _TERMINAL and self._command("write", "--advisor", self._id(way)) == 0
+            return self.serve()
+        return self._command("write", "--advisor", self._id(way)) if choice == _TERMINAL else STOPPED
 
-    def _train(self, way: FirstHour, step: GuidedStep) -> bool:
+    def _train(self, way: FirstHour, step: GuidedStep) -> int:
         retraining = way.retraining
         if retraining is not None and retraining.at_work:
             self.console.print("A training is at work in another process; `mondrian start` continues after it.")
-            return False
+            return STOPPED
         if not self._once("train") or not (self.options.yes or self._confirm("Train now?")):
-            return False
+            return STOPPED
         words = ["retrain", "--advisor", self._id(way)]
         if retraining is not None and retraining.interrupted and retraining.run is not None:
             words += ["--resume", retraining.run.name]
         elif self.options.demo:
             words += ["--recipe", DEMO_RECIPE]
-        return self._command(*words) in (0, 1)  # 1: trained, and the gates didn't promote it
+        status = self._command(*words)
+        return DONE if status == NOT_PROMOTED else status  # trained, and the next step shows the report
 
-    def _report(self, way: FirstHour, step: GuidedStep) -> bool:
+    def _report(self, way: FirstHour, step: GuidedStep) -> int:
         run = way.retraining.run if way.retraining else None
         if run is None or run.version is None or not self._once("report"):
-            return False
+            return STOPPED
         self.console.print(f"The report is {self.settings.root / 'runs' / run.name / 'report.html'}", markup=False)
         self.console.print(f"{run.sentence}\n{MANUAL_WARNING}", markup=False)
         reason = self.options.promote_reason
         if reason is None and self._confirm(f"Promote {run.version} manually?", default=False):
             reason = self._ask("Why? It is kept in the history")
         if not reason:
-            return False
+            return STOPPED
         words = ["adapters", "promote", "--advisor", self._id(way), "--version", run.version, "--reason", reason]
-        return self._command(*words, *(["--force"] if run.decision == "rejected" else [])) == 0
+        return self._command(*words, *(["--force"] if run.decision == "rejected" else []))
 
     def _id(self, way: FirstHour) -> str:
         assert way.advisor is not None, "later steps need an advisor"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -19,15 +20,21 @@ Answer = Callable[..., tuple[int, dict[str, Any], list[str]]]
 
 @pytest.fixture
 def begin(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Answer:
-    """Run `mondrian start --json`; gives status, result and the commands that it ran. Training is left out."""
+    """Run `mondrian start --json`; gives status, result and the commands that it ran. Training is left out.
+
+    `ends` has the exit status of commands that don't end with 0; one that is named is not run.
+    """
     commands: list[str] = []
+    left_out = dict.fromkeys(("retrain", "import", "write", "serve", "adapters"), 0)
     real = cli.main
 
-    def run_command(words: list[str]) -> int:
-        commands.append(" ".join(words[: words.index("--workspace")]))
-        return 0 if words[0] in ("retrain", "import", "write", "serve", "adapters") else real(words)
+    def act(*words: str, ends: Mapping[str, int] = MappingProxyType({})) -> tuple[int, dict[str, Any], list[str]]:
+        statuses = {**left_out, **ends}
 
-    def act(*words: str) -> tuple[int, dict[str, Any], list[str]]:
+        def run_command(given: list[str]) -> int:
+            commands.append(" ".join(given[: given.index("--workspace")]))
+            return statuses[given[0]] if given[0] in statuses else real(given)
+
         commands.clear()
         capsys.readouterr()
         where = ["--workspace", str(tmp_path / "workspace"), "--adapters", str(tmp_path / "adapters")]
@@ -50,6 +57,21 @@ def test_script_goes_as_far_as_its_answers(begin: Answer, tmp_path: Path) -> Non
     status, way, commands = begin("--yes", "--no-serve")
     assert way["current"] == "train" and commands == ["retrain --advisor weegee"]  # once, although nothing changed
     assert way["recipe"]["name"] == "small-set"
+
+
+@pytest.mark.parametrize("status", [2, 3, 130])
+def test_exit_status_is_that_of_the_command_that_failed(begin: Answer, tmp_path: Path, status: int) -> None:
+    ended, answer, commands = begin("--yes", "--name", "Weegee", ends={"init": status})
+    assert (ended, commands) == (3 if status == 130 else status, ["init"]) and "not created" in answer["error"]
+    ended, way, _ = begin("--yes", "--name", "Weegee", ends={"advisors": status})
+    assert (ended, way["current"]) == (status, "advisor")
+    begin("--yes", "--name", "Weegee")
+    ended, way, _ = begin("--yes", "--photographs", "/nowhere", ends={"import": status})
+    assert (ended, way["current"]) == (status, "photographs")
+    save_critiques(tmp_path / "workspace", "weegee", 10)
+    ended, way, commands = begin("--yes", ends={"retrain": status})
+    assert (ended, way["current"], commands) == (status, "train", ["retrain --advisor weegee"])
+    assert begin("--yes", ends={"retrain": 1})[0] == 1  # nothing was promoted, which is an answer
 
 
 def test_several_advisors_need_a_choice(begin: Answer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

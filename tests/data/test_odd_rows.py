@@ -189,6 +189,8 @@ def test_violated_database_rule_is_named(tmp_path: Path) -> None:
 
 # --- odd cells --------------------------------------------------------------------------------------------------------
 
+# one dimension stands for all: their columns are read by one loop
+OTHER_DIMENSIONS = tuple(f"{name}_" for name in DIMENSIONS[1:])
 NOT_UTF8 = "cast(x'5363686ef66e' as text)"
 ODD = [
     NOT_UTF8,
@@ -233,6 +235,7 @@ def change(store: Store, statement: str) -> None:
         connection.execute(statement)
 
 
+@pytest.mark.no_cover  # the same lines for each column and cell
 @pytest.mark.parametrize("cell", ODD)
 @pytest.mark.parametrize(
     ("table", "record", "key"),
@@ -240,7 +243,8 @@ def change(store: Store, statement: str) -> None:
 )
 def test_malformed_cell_excludes_only_its_record(tmp_path: Path, table: str, record: str, key: str, cell: str) -> None:
     with odd_workspace(tmp_path) as store:
-        columns = [row[0] for row in store.select(f"SELECT name FROM pragma_table_info('{table}') WHERE NOT pk")]
+        names = [row[0] for row in store.select(f"SELECT name FROM pragma_table_info('{table}') WHERE NOT pk")]
+        columns = [name for name in names if not name.startswith(OTHER_DIMENSIONS)]
         needed = {row[0] for row in store.select(f"SELECT name FROM pragma_table_info('{table}') WHERE \"notnull\"")}
         others = {"profile:p1", "profile:p2", "draft:d1", "profile:p0"} - {record}
         for column in columns:

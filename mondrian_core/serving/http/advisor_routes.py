@@ -53,6 +53,14 @@ class AdvisorUpdate(BaseModel):
     prompt: str | None = None
 
 
+class AdvisorForm(BaseModel):
+    """The form of an advisor's page; a field that is left out is emptied."""
+
+    name: str
+    bio: str = ""
+    prompt: str = ""
+
+
 def add_advisor_routes(app: FastAPI, service: Service) -> None:
     """Add the routes."""
 
@@ -107,9 +115,14 @@ def add_advisor_routes(app: FastAPI, service: Service) -> None:
         _, prompt_changed = advisors.edit_advisor(service.store, advisor, changes)
         return JSONResponse({**_advisor_json(service, advisor), "prompt_changed": prompt_changed})
 
-    @app.post(f"{PAGE}/{{advisor}}", responses={200: _PAGE_RESPONSE, 422: PROBLEM_RESPONSE})
+    @app.post(
+        f"{PAGE}/{{advisor}}",
+        response_class=HTMLResponse,
+        responses={422: PROBLEM_RESPONSE},
+        openapi_extra=_body_of(AdvisorForm, "application/x-www-form-urlencoded"),
+    )
     async def edit_by_form(request: Request, advisor: _AdvisorPath) -> Response:
-        """Change an advisor with the page's form."""
+        """Change an advisor with the page's form. The answer is the page, with what was saved or why not."""
         texts = _texts(await request.form(max_files=0, max_fields=8))
         return await run_in_threadpool(_edit_by_form, service, advisor, texts)
 
@@ -145,10 +158,8 @@ async def _read_json(request: Request, kind: type[NewAdvisor]) -> NewAdvisor:
         ) from error
 
 
-def _body_of(kind: type[BaseModel]) -> dict[str, Any]:
-    return {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}},
-    }
+def _body_of(kind: type[BaseModel], media_type: str = "application/json") -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {media_type: {"schema": kind.model_json_schema()}}}}
 
 
 def _texts(form: FormData) -> dict[str, str]:

@@ -24,6 +24,7 @@ from mondrian_core.serving.http.advisor_group_routes import (
     advisor_group_response,
 )
 from mondrian_core.serving.http.api_docs import AREAS, add_api_docs, add_area, operation_id
+from mondrian_core.serving.http.api_examples import document_examples
 from mondrian_core.serving.http.critique_file_routes import add_critique_file_routes
 from mondrian_core.serving.http.drift_routes import add_drift_routes
 from mondrian_core.serving.http.error_pages import ErrorPages, UnexpectedErrors, document_problems
@@ -161,6 +162,7 @@ def create_app(service: Service) -> FastAPI:
         add_area(app, service, area, add_routes)
     add_area(app, service, "Service", lambda app, _: add_login_routes(app, sessions))
     document_problems(app)
+    document_examples(app)
     return app
 
 

@@ -48,8 +48,11 @@ _FORM = {
     },
 }
 _PAGE: dict[int | str, dict[str, Any]] = {
-    code: {"description": text, "content": {"text/html": {}}}
-    for code, text in ((303, "Done; `Location` shows it"), (403, "Refused"), (409, "Not done"), (422, "Incomplete"))
+    303: {"description": "Done; `Location` shows it"},
+    **{
+        code: {"description": text, "content": {"text/html": {}}}
+        for code, text in ((403, "Refused"), (409, "Not done"), (422, "Incomplete"))
+    },
 }
 
 

@@ -31,6 +31,14 @@ _AdvisorQuery = Annotated[
     Query(pattern=r"^[a-z0-9_-]{1,64}$", description="default: the only advisor, or the first without an adapter"),
 ]
 _PAGE_RESPONSE = {"description": "The steps; as a page if HTML is preferred", "content": {"text/html": {}}}
+_TRAINING_FORM = {
+    "required": True,
+    "content": {
+        "application/x-www-form-urlencoded": {
+            "schema": {"type": "object", "required": ["advisor"], "properties": {"advisor": {"type": "string"}}}
+        }
+    },
+}
 _TRAINING: dict[int | str, dict[str, Any]] = {
     303: {"description": "Started, or at work already; `Location` shows the progress"},
     422: PROBLEM_RESPONSE,
@@ -100,7 +108,7 @@ def add_start_routes(app: FastAPI, service: Service) -> None:
         )
         return HTMLResponse(page)
 
-    @app.post(f"{PAGE}/training", status_code=303, responses=_TRAINING)
+    @app.post(f"{PAGE}/training", status_code=303, responses=_TRAINING, openapi_extra={"requestBody": _TRAINING_FORM})
     async def train(request: Request) -> Response:
         """Start a training. It is of the advisor that the form names, and runs in a process of its own."""
         form = await request.form(max_files=0, max_fields=4)
