@@ -29,7 +29,7 @@ import psutil
 
 from mondrian_core.errors import AcceleratorBusy, Broken
 from mondrian_core.events import EventListener, StageEvent, StageProgressed
-from mondrian_core.settings import Settings
+from mondrian_core.settings import current_settings
 
 STAGE_MODULE = "mondrian_core.stage_process"
 LOCK_FILE_NAME = "mondrian-accelerator.lock"
@@ -48,7 +48,7 @@ _TURN: ContextVar[_TurnLock | None] = ContextVar("accelerator_turn", default=Non
 
 def accelerator_lock_path() -> Path:
     """The path of the work lock: MONDRIAN_ACCELERATOR_LOCK, otherwise one file that all users of the machine share."""
-    named = Settings().accelerator_lock
+    named = current_settings().accelerator_lock
     if named is not None:
         return named.expanduser().absolute()
     folder = next((each for each in LOCK_FOLDERS if os.access(each, os.W_OK)), LOCK_FOLDERS[-1])

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 CORRECTION, OTHER_PHOTOGRAPH = "correction", "other photograph"
+RECOMMENDATION, ACCEPTED_CROP = "recommendation", "accepted crop"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +52,12 @@ def original_rows(rows: Iterable[DatasetRow]) -> list[DatasetRow]:
 class PreferencePair:
     """Two answers to one photograph: the answer of `row` is preferred to `rejected`, in the same canonical form.
 
-    `kind` is the reason: `CORRECTION` (a person corrected the rejected answer) or `OTHER_PHOTOGRAPH` (it is about
-    another photograph).
+    `kind` is the reason: `CORRECTION` (a person corrected the rejected answer), `OTHER_PHOTOGRAPH` (it is about another
+    photograph), `RECOMMENDATION` or `ACCEPTED_CROP` (a person prefers the advice on `dimension`). With a `dimension`
+    the answers differ in the advice on it alone, and only that advice is preferred.
     """
 
     row: DatasetRow
     rejected: str
     kind: str
+    dimension: str = ""

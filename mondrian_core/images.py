@@ -30,7 +30,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mondrian_core.errors import BadPhotograph
 from mondrian_core.image_formats import FileData, jpeg_is_complete, png_is_complete, raw_kind
-from mondrian_core.settings import Settings
+from mondrian_core.settings import current_settings
 from mondrian_core.srgb_pixels import in_srgb
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ def _open(name: Path | str, stream: IO[bytes], data: FileData, max_pixels: int |
 
 def _refuse_shape(name: Path | str, size: tuple[int, int], max_pixels: int | None) -> None:
     width, height = size
-    most = Settings().max_pixels if max_pixels is None else max_pixels
+    most = current_settings().max_pixels if max_pixels is None else max_pixels
     if max(size) > MAX_SIDE:
         raise BadPhotograph(
             name, PhotographRejection.TOO_LARGE, f"{width} x {height} pixels; a side may have {MAX_SIDE:,}"

@@ -121,6 +121,8 @@ def _without(text: str, roots: Mapping[Path, str]) -> str:
 
 
 def _without_any(text: str, roots: Mapping[Path, str]) -> str:
+    if "/" not in text and "\\" not in text and all(root.is_absolute() for root in roots):
+        return text  # most texts; what follows takes longer than writing them
     spelled = {str(place): stands for root, stands in roots.items() for place in (root, root.resolve())}
     for root in sorted(spelled, key=len, reverse=True):
         if root.strip("/"):

@@ -10,7 +10,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Collection
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
 
@@ -42,13 +42,17 @@ _FOLDERS_NOT_TRAINING = frozenset({"backup", "charts", "cli", "evaluation", "reg
 
 def package_versions() -> dict[str, str]:
     """Versions of the packages that determine a run's result; a package that isn't installed is omitted."""
-    versions = {}
-    for name in RECORDED_PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    found = {name: installed_version(name) for name in RECORDED_PACKAGES}
+    return {name: version for name, version in found.items() if version is not None}
+
+
+@cache
+def installed_version(name: str) -> str | None:
+    """The version that this process began with, as a package is loaded once; None when it isn't installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def software_digest() -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from mondrian_core.rubric import Critique
 
@@ -42,6 +43,7 @@ def critique_text_problem(critique: Critique) -> str | None:
     return None
 
 
+@lru_cache(maxsize=4096)  # an evaluation asks about each comment several times
 def text_problem(text: str) -> str | None:
     """Why a comment is degenerate; None when it is fine."""
     return next((problem for problem, is_wrong in _CHECKS.items() if is_wrong(text)), None)

@@ -72,7 +72,7 @@ def training_markdown(summary: TrainSummary, recipe: Mapping[str, Any], page: Se
         verdict,
         f"{summary.steps} steps in {summary.seconds:.0f} s. {answers}".strip(),
         _training_extent_markdown(summary.trained_on),
-        _preference_markdown(summary.preference),
+        _preference_markdown(summary.preference_pairs, summary.preference),
         embedded_image_markdown(summary.curve, "loss curve"),
         settings,
         f"Adapter (not yet a version): {code_span(summary.adapter)}",
@@ -90,8 +90,8 @@ def _training_extent_markdown(trained_on: Mapping[str, Any] | None) -> str:
     )
 
 
-def _preference_markdown(result: Mapping[str, Any] | None) -> str:
-    """The result of preference tuning; "" if there was none."""
+def _preference_markdown(pairs: str, result: Mapping[str, Any] | None) -> str:
+    """The result of preference tuning; "" if there was none. `pairs` says from what."""
     if result is None:
         return ""
     after = f"after epoch {result['best_epoch']}" if result["best_epoch"] else "no epoch was better than the start"
@@ -101,7 +101,7 @@ def _preference_markdown(result: Mapping[str, Any] | None) -> str:
         else f" Of {result['validation_pairs']} validation pairs, {result['accuracy']:.0%} are ordered correctly "
         f"(before: {result['start_accuracy']:.0%}), mean margin {result['margin']:.3g}."
     )
-    return f"Tuned on {result['pairs']} pairs ({result['corrections']} corrections), {after}.{validated}"
+    return f"Tuned on {pairs}, {after}.{validated}"
 
 
 def gates_markdown(summary: EvaluateSummary, page: ServedPage, pictures: Sequence[str] = ()) -> str:

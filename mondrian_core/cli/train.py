@@ -64,7 +64,7 @@ def _print_training(options: TrainOptions, context: StageContext, trained: Train
                 "the scores {score_error:.2f}".format(**trained.answers)
             )
         if trained.preference:
-            console.print(_preference_tuning_line(trained.preference))
+            console.print(_preference_tuning_line(trained.preference_pairs, trained.preference))
         console.print(f"  loss curve: {trained.curve}")
         console.print(f"Next: mondrian evaluate --advisor {context.advisor} --adapter {trained.adapter}")
 
@@ -72,8 +72,8 @@ def _print_training(options: TrainOptions, context: StageContext, trained: Train
     return 0
 
 
-def _preference_tuning_line(tuned: Mapping[str, Any]) -> str:
-    """The result of preference tuning, in one line."""
+def _preference_tuning_line(pairs: str, tuned: Mapping[str, Any]) -> str:
+    """The result of preference tuning, in one line; `pairs` says from what."""
     after = f"epoch {tuned['best_epoch']}" if tuned["best_epoch"] else "no epoch: the adapter is unchanged"
     validated = (
         ""
@@ -81,7 +81,7 @@ def _preference_tuning_line(tuned: Mapping[str, Any]) -> str:
         else f"; of {tuned['validation_pairs']} validation pairs {tuned['accuracy']:.0%} ranked correctly "
         f"(before: {tuned['start_accuracy']:.0%})"
     )
-    return f"  tuned on {tuned['pairs']} pairs ({tuned['corrections']} corrections), {after}{validated}"
+    return f"  tuned on {pairs}, {after}{validated}"
 
 
 def _training_context(options: TrainOptions) -> StageContext:

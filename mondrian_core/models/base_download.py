@@ -35,7 +35,7 @@ from mondrian_core.models.hub_snapshot import (
     is_hub_file,
 )
 from mondrian_core.process_locks import hold_process_lock, is_process_lock_held, try_process_lock
-from mondrian_core.settings import Settings
+from mondrian_core.settings import current_settings
 
 DOWNLOAD_STAGE = "download"
 KEPT_FREE_BYTES = 1_000_000_000  # that a download leaves free
@@ -259,7 +259,7 @@ def _storage(name: str) -> Path:
 
 
 def _lock_file(name: str) -> Path:
-    cache = Settings().cache.expanduser().resolve()
+    cache = current_settings().cache.expanduser().resolve()
     return cache / "locks" / f"download-{name.replace('/', '--')}.lock"
 
 

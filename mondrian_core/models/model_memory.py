@@ -20,7 +20,7 @@ from mlx.utils import tree_flatten
 
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.inference.decoding import CACHE_BLOCK_TOKENS
-from mondrian_core.settings import Settings
+from mondrian_core.settings import current_settings
 
 _FLOAT32 = 4
 _GROUP_SIZE = 64  # of packed weights, in checkpoints that name none
@@ -261,7 +261,7 @@ def usable_memory(machine_bytes: int) -> int:
 
 def machine_memory() -> int:
     """Bytes that MLX may use here: MONDRIAN_MEMORY_GB, Metal's recommended working set, or `usable_memory`."""
-    limit = Settings().memory_gb
+    limit = current_settings().memory_gb
     if limit is not None:
         return int(limit * 1e9)
     if mx.metal.is_available():

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mondrian_core.errors import MondrianError
 from mondrian_core.files import read_json, write_json
-from mondrian_core.settings import Settings
+from mondrian_core.settings import current_settings
 
 FileStats = tuple[tuple[str, int, int, int, int, int], ...]
 
@@ -72,7 +72,7 @@ def remembered_digest(facts: FileStats, compute: Callable[[FileStats], str], *, 
 def _place(facts: FileStats) -> Path:
     paths = json.dumps([path for path, *_ in facts])
     name = hashlib.sha256(paths.encode()).hexdigest()[:32]
-    return Settings().cache.expanduser() / DIGESTS_SUBFOLDER / f"{name}.json"
+    return current_settings().cache.expanduser() / DIGESTS_SUBFOLDER / f"{name}.json"
 
 
 def _stored(place: Path, facts: FileStats) -> str | None:

@@ -75,7 +75,8 @@ def training_inputs_digest(context: StageContext) -> str | None:
         return None
     if not Path(linked.manifest).is_file() and (context.run_folder / INPUTS_FILE).is_file():
         return str(read_json(context.run_folder / INPUTS_FILE)["training_inputs"])
-    used = read_json(Path(linked.manifest))["used"]
+    manifest = read_json(Path(linked.manifest))
+    used, preferences = manifest["used"], manifest.get("preferences")
     advises = context.recipe.data.answer_form != "comments"
     fields = (*DIGESTED_FIELDS, *(ADVICE_FIELDS if advises else ()))
     material = {
@@ -86,4 +87,6 @@ def training_inputs_digest(context: StageContext) -> str | None:
         "code": training_code_digest(),
         "packages": training_packages(),
     }
+    if preferences and advises and context.recipe.train.preference_epochs:
+        material["preferences"] = sorted(json.dumps(each, sort_keys=True) for each in preferences)
     return hashlib.sha256(json.dumps(material, sort_keys=True).encode()).hexdigest()

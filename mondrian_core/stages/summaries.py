@@ -131,6 +131,14 @@ class TrainSummary(StageSummary):
             )
         return f"best loss {self.best_loss:.4g} after epoch {self.best_epoch}"
 
+    @property
+    def preference_pairs(self) -> str:
+        """How many pairs of each kind preference tuning learned from: "12 pairs (4 corrections, 3 accepted crops)"."""
+        tuned = self.preference or {}
+        kinds = {"corrections": "corrections", "recommendations": "judged recommendations", "crops": "accepted crops"}
+        counted = [f"{tuned[kind]} {title}" for kind, title in kinds.items() if tuned.get(kind)]
+        return f"{tuned.get('pairs', 0)} pairs ({', '.join(counted) or 'none by a person'})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSummary(StageSummary):

@@ -122,11 +122,10 @@ def preference_pairs_among(
 
     if not recipe.preference_epochs:
         return PreferencePairSplit()
-    return PreferencePairSplit(
-        preference_pairs_from_rows(
-            rows, version.near_duplicate_groups, version.corrections, recipe.preference_others, recipe.seed
-        )
+    pairs = preference_pairs_from_rows(
+        rows, version.near_duplicate_groups, version.corrections, recipe.preference_others, recipe.seed
     )
+    return PreferencePairSplit([*pairs, *version.advice_pairs({row.photo_id for row in rows}, others=True)])
 
 
 def record_training_data(run: Path, version: DatasetVersion, extent: str, *, done: bool = False) -> None:
@@ -169,16 +168,33 @@ def load_training_provenance(
     try:
         version = open_dataset(folder)
         rows = full_dataset.all_photograph_rows(version) if extent == ALL else original_rows(version.rows(TRAIN))
+        kept = {row.photo_id for row in rows}
+        pairs = version.advice_pairs(kept, others=True) if _has_preferences(adapter) else []
     except BadInput as error:
         listen(StageNotice("evaluate", f"Can't read the dataset it was trained on: {error.problem}"))
         return None
+    shown = {row.photo_id: row.image for row in [*(pair.row for pair in pairs), *rows]}
     return TrainingProvenance(
-        photo_ids=frozenset(row.photo_id for row in rows),
-        fingerprints=tuple(photograph_fingerprint(row.photo_id, row.image) for row in rows),
+        photo_ids=frozenset(shown),
+        fingerprints=tuple(photograph_fingerprint(photo_id, image) for photo_id, image in shown.items()),
         scores=tuple(dict(row.scores) for row in rows),
         critiques=tuple(row.answer for row in rows),
         whole_dataset=extent == ALL,
     )
+
+
+def _has_preferences(adapter: Path) -> bool:
+    """True when the recipe of an adapter has preference tuning, whose pairs may show further photographs."""
+    try:
+        return bool(_recorded_recipe(adapter)["train"]["preference_epochs"])
+    except (KeyError, TypeError):
+        return False
+
+
+def _recorded_recipe(adapter: Path) -> Mapping[str, Any]:
+    """The recipe's values in an adapter's manifest or its run; empty when neither has any."""
+    recorded = _values(adapter / "manifest.json").get("recipe") or {}
+    return recorded.get("values") or _values(adapter.parent / "context.json").get("recipe") or {}
 
 
 def _dataset_of(adapter: Path, datasets: Path) -> tuple[Path | None, str]:
@@ -208,10 +224,8 @@ def load_train_recipe(adapter: Path, default: TrainRecipe, listen: EventListener
         default: returned where neither records a recipe that this release can read.
         listen: receives a notice when the recipe differs from `default`.
     """
-    recorded = _values(adapter / "manifest.json").get("recipe") or {}
-    values = recorded.get("values") or _values(adapter.parent / "context.json").get("recipe") or {}
     try:
-        recipe = TrainRecipe.model_validate(values["train"])
+        recipe = TrainRecipe.model_validate(_recorded_recipe(adapter)["train"])
     except (KeyError, TypeError, ValidationError):
         return default
     if recipe != default:

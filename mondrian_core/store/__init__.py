@@ -8,6 +8,7 @@ sorts chronologically.
 database.py     opening, migrating, transactions      queries.py      Store: advisors, critiques; jobs.py: its jobs
 migrations.py   the schema and its steps              records.py      rows as values
 cells.py        reading cells of any type             corrections.py  ids of corrected critiques
+advice_judgements.py  judgements of single recommendations and crops
 drafts.py       drafted critiques                     embeddings.py   the retrieval index
 profile_stream.py  critiques one after another
 photographs.py  the photographs of the workspace

@@ -103,6 +103,7 @@ class Database:
         with translate_foreign_errors(path):
             create_private(path)
             with _translated_sqlite_errors(path), closing(sqlite3.connect(path)) as connection, connection:
+                connection.execute("BEGIN IMMEDIATE")  # each statement by itself would be flushed to disk
                 for statement in ORIGINAL_TABLES.values():
                     connection.execute(statement)
                 for migration in MIGRATIONS:

@@ -223,11 +223,35 @@ class JobQueries(Database):
             BadInput: when the job is not completed.
         """
         places = ", ".join("?, ?" for _ in values)
-        pairs = [part for name, value in values.items() for part in (f"$.{name}", value)]
+        return self._change_details(
+            job_id, places, *(part for key, value in values.items() for part in (f"$.{key}", value))
+        )
+
+    def add_to_job_detail(self, job_id: str, name: str, key: str, value: str) -> Job:
+        """Set one key of an object in the details of a completed job; its other keys stay, whoever writes them.
+
+        Args:
+            job_id: of the job.
+            name: of the object, which is added when there is none.
+            key: of the object; a later value replaces an earlier one.
+            value: JSON.
+
+        Raises:
+            BadInput: when the job is not completed.
+        """
+        detail = "iif(json_type(details, ?) = 'object', json_extract(details, ?), '{}')"
+        safe = f"iif({_IS_OBJECT}, {detail}, '{{}}')"
+        path = f"$.{name}"
+        return self._change_details(
+            job_id, f"?, json_set(json({safe}), ?, json(?))", path, path, path, f"$.{key}", value
+        )
+
+    def _change_details(self, job_id: str, changes: str, *values: str | int | float) -> Job:
+        """Set paths of a completed job's details: the arguments of SQLite's `json_set` after the first."""
         changed = self._write(
-            f"UPDATE jobs SET details = json_set(iif({_IS_OBJECT}, details, '{{}}'), {places}) "
+            f"UPDATE jobs SET details = json_set(iif({_IS_OBJECT}, details, '{{}}'), {changes}) "
             "WHERE id = ? AND status = ?",
-            (*pairs, job_id, COMPLETED),
+            (*values, job_id, COMPLETED),
         )
         if not changed:
             raise BadInput(f"The job {job_id} is not completed.", "Wait for its critique first.")

@@ -123,6 +123,7 @@ JOB_COLUMNS = (
     "details",
 )
 
+ADVICE_JUDGEMENTS = "advice_judgements"  # key of a job's `details`: judgements by subject (`advice_judgements`)
 REGIONS = "regions"  # key of `details`: boxes as fractions, by dimension
 # What `details` holds, and the columns that people may have added for it, under its name or that of older analyses.
 DETAIL_COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -287,6 +288,7 @@ _DETAILS: Mapping[str, Callable[[Any], bool]] = {
     "corrected_at": lambda value: isinstance(value, str),
     "camera": lambda value: isinstance(value, str),
     "crops": lambda value: isinstance(value, dict),
+    ADVICE_JUDGEMENTS: lambda value: isinstance(value, dict),
     "hops": _is_list_of_objects,
     "compared_with": _is_list_of_objects,
     "passes": _is_list_of_objects,

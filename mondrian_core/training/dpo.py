@@ -11,7 +11,9 @@ counting 1; it is not divided by the length.
 
 Both answers are read in one pass after one prompt: a mask hides the chosen from the rejected one, and both have the
 positions that they would have alone. In answers that advise, the tokens that decide to say no more where a critique
-says nothing count 0 in log p and log p_ref too (`undecided_tokens`): a missing recommendation prefers nothing.
+says nothing count 0 in log p and log p_ref too (`undecided_tokens`): a missing recommendation prefers nothing. Where a
+pair is about the advice on one dimension, only this advice counts, in N too: its answers are the same up to there
+(Lai et al., Step-DPO, 2024), and nobody judged their other words.
 
 Shapes: `T` tokens, `A` tokens of both answers.
 """
@@ -29,13 +31,14 @@ import numpy as np
 from mondrian_core.dataset_types import PreferencePair
 from mondrian_core.events import EventListener, StageNotice, StageProgressed
 from mondrian_core.models.base_model import BaseVLM
-from mondrian_core.models.prompt_encoding import EncodedPrompt, encode_answer, encode_prompt
+from mondrian_core.models.prompt_encoding import EncodedAnswer, EncodedPrompt, encode_answer, encode_prompt
 from mondrian_core.models.vision_feature_cache import CachedPrompt, VisionFeatureCache
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.training.gradient_step import token_losses
 from mondrian_core.training.objective import TrainingObjective
 from mondrian_core.training.training_examples import (
     Batch,
+    advice_tokens,
     language_model_inputs,
     padded_length,
     token_weights,
@@ -113,8 +116,9 @@ def encode_preference_pairs(
         prompt, answer = prompts[row.photo_id], encode_answer(base, row.messages, row.answer)
         other = encode_answer(base, row.messages, pair.rejected)
         chosen, rejected = answer.ids, other.ids
-        weights = token_weights(row, answer, recipe.score_weight)
-        silent = undecided_tokens(row.form, row.answer, answer), undecided_tokens(row.form, pair.rejected, other)
+        silent = _silent_tokens(pair, row.answer, answer), _silent_tokens(pair, pair.rejected, other)
+        judged = _counted(chosen, silent[0])
+        weights = judged if pair.dimension else token_weights(row, answer, recipe.score_weight)
         if len(prompt.ids) + max(len(chosen), len(rejected)) - 1 <= recipe.max_tokens:
             # the likelihoods that were computed before, for pairs without such tokens, stay valid
             key = _key(pair, prompt.ids, chosen, rejected, *(silent if any(silent) else ()))
@@ -137,6 +141,14 @@ def encode_preference_pairs(
         )
         listen(StageNotice(PREFERENCE_STAGE, message))
     return examples
+
+
+def _silent_tokens(pair: PreferencePair, text: str, answer: EncodedAnswer) -> tuple[int, ...]:
+    """The tokens of one of a pair's answers that count nothing."""
+    if not pair.dimension:
+        return undecided_tokens(pair.row.form, text, answer)
+    judged = advice_tokens(text, answer, pair.dimension)
+    return tuple(place for place in range(len(answer.ids)) if place not in judged)
 
 
 def _counted(tokens: Sequence[int], silent: Sequence[int]) -> np.ndarray:

@@ -48,6 +48,8 @@ class PreferenceResult:
     Attributes:
         pairs: number of pairs trained on.
         corrections: how many of them are a person's corrections.
+        recommendations: how many are judged recommendations.
+        crops: how many are accepted crops.
         validation_pairs: number of pairs that chose the epoch; 0: the last epoch was taken.
         best_epoch: epoch of the adapter; 0: none was better than the adapter it began with, which was kept.
         steps: optimizer steps.
@@ -69,3 +71,5 @@ class PreferenceResult:
     margin: float | None = None
     start_accuracy: float | None = None
     start_margin: float | None = None
+    recommendations: int = 0
+    crops: int = 0

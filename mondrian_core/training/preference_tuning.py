@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlx.core as mx
 
-from mondrian_core.dataset_types import CORRECTION, DatasetRow
+from mondrian_core.dataset_types import ACCEPTED_CROP, CORRECTION, RECOMMENDATION, DatasetRow
 from mondrian_core.errors import BadInput
 from mondrian_core.events import EventListener, StageNotice
 from mondrian_core.files import write_atomic
@@ -120,10 +121,12 @@ def _combined_result(
     best, start = epochs.get(second.best_epoch, {}), epochs.get(0, {})
     if not second.best_epoch:
         listen(StageNotice(PREFERENCE_STAGE, "No epoch was better than the supervised adapter, which is kept."))
-    count = len(tuning.held_out)
+    count, kinds = len(tuning.held_out), Counter(example.kind for example in tuning.pairs)
     preference = PreferenceResult(
         pairs=len(tuning.pairs),
-        corrections=sum(example.kind == CORRECTION for example in tuning.pairs),
+        corrections=kinds[CORRECTION],
+        recommendations=kinds[RECOMMENDATION],
+        crops=kinds[ACCEPTED_CROP],
         validation_pairs=count,
         best_epoch=second.best_epoch,
         steps=second.steps,

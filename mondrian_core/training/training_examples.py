@@ -243,7 +243,7 @@ def token_weights(row: DatasetRow, answer: EncodedAnswer, score_weight: float) -
 
 _STRING = r'"(?:[^"\\]|\\.)*"'
 _ENTRY = re.compile(
-    rf'"(?:{"|".join(DIMENSIONS)})": \{{"score": [0-9.]+, "comment": (?P<comment>{_STRING})'
+    rf'"(?P<dimension>{"|".join(DIMENSIONS)})": \{{"score": [0-9.]+, "comment": (?P<comment>{_STRING})'
     rf'(?:, "recommendation": (?P<recommendation>{_STRING}))?(?:, "regions": [^"}}]*)?\}}',
     re.DOTALL,
 )
@@ -278,6 +278,21 @@ def undecided_spans(answer: str) -> list[tuple[int, int]]:
         elif following >= 0:
             spans.append((following, following + 1))
     return spans
+
+
+def advice_tokens(text: str, answer: EncodedAnswer, dimension: str) -> tuple[int, ...]:
+    """The tokens of the advice on a dimension, by their places in the encoded answer.
+
+    It begins with the text that closes the comment, which decides whether there is any, and ends with the dimension.
+
+    Args:
+        text: an answer as `training_target` writes it.
+        answer: the same, encoded.
+        dimension: whose advice.
+    """
+    entry = next(each for each in _ENTRY.finditer(text) if each["dimension"] == dimension)
+    places = np.arange(len(answer.ids))[answer.tokens_at((entry.end("comment") - 1, entry.end()))]
+    return tuple(map(int, places))
 
 
 def make_training_batch(base: BaseVLM, example: TrainingExample, image_tokens: int, scale: float) -> Batch:

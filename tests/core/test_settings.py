@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mondrian_core import settings as module
 from mondrian_core.errors import BadInput, NoWorkspace
-from mondrian_core.settings import METAL_BASE_MODEL, Settings, validate_advisor_id
+from mondrian_core.settings import METAL_BASE_MODEL, Settings, current_settings, validate_advisor_id
 
 
 def test_default_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +58,18 @@ def test_bad_variables_are_named_without_a_traceback(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("EMBEDDINGS_ENABLED", "perhaps")
     with pytest.raises(BadInput, match=r"(?s)ANALYSIS_MODE.*EMBEDDINGS_ENABLED"):
         Settings()
+
+
+def test_current_settings_are_read_once_and_follow_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONDRIAN_MAX_MEGAPIXELS", "7")
+    seven = current_settings()
+    assert seven.max_megapixels == 7 and current_settings() is seven
+    monkeypatch.setenv("mondrian_max_megapixels", "8")  # the case of a name makes no difference
+    monkeypatch.delenv("MONDRIAN_MAX_MEGAPIXELS")
+    assert current_settings() == Settings() and current_settings().max_megapixels == 8
+    monkeypatch.setenv("mondrian_max_megapixels", "many")
+    with pytest.raises(BadInput, match="valid integer"):
+        current_settings()
 
 
 def test_missing_workspace_error_suggests_next_step(tmp_path: Path) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable
 from dataclasses import fields, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +55,8 @@ def test_base_and_exif_switch_change_the_key(changed: dict[str, Any], tmp_path: 
 
 
 def with_version(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    real: Callable[[str], str] = metadata.version
-    monkeypatch.setattr(metadata, "version", lambda name: "99.0" if name == package else real(name))
+    real = software_identity.installed_version
+    monkeypatch.setattr(software_identity, "installed_version", lambda name: "99.0" if name == package else real(name))
 
 
 @pytest.mark.parametrize("package", ["mlx", "mlx-vlm", "transformers", "tokenizers", "pillow", "numpy"])

@@ -85,6 +85,8 @@ def test_every_stage_has_an_artifact_page(tmp_path: Path) -> None:
     preference = {
         "pairs": 9,
         "corrections": 2,
+        "recommendations": 3,
+        "crops": 0,
         "best_epoch": 1,
         "validation_pairs": 4,
         "accuracy": 0.75,
@@ -124,9 +126,8 @@ def test_every_stage_has_an_artifact_page(tmp_path: Path) -> None:
     assert "5 critiques linked, 2 records left out" in made[0]
     assert [text.count("data:image/png;base64,") for text in made] == [0, 1, 1, 0]
     assert "mondrian adapters promote" in made[3]
-    assert (
-        "Tuned on 9 pairs (2 corrections), after epoch 1. Of 4 validation pairs, 75% are ordered correctly" in made[2]
-    )
+    tuned = "Tuned on 9 pairs (2 corrections, 3 judged recommendations), after epoch 1."
+    assert f"{tuned} Of 4 validation pairs, 75% are ordered correctly" in made[2]
 
 
 def test_a_training_says_when_nothing_was_held_out(tmp_path: Path) -> None:

@@ -136,6 +136,20 @@ def test_a_recommendation_counts_as_new_where_it_may_be_taught(context: StageCon
     assert (training_inputs_digest(change_a_text(asked, "lighting_recommendation")) != before) is counts
 
 
+@pytest.mark.parametrize(
+    ("form", "epochs", "counts"), [("advice", 1, True), ("advice", 0, False), ("comments", 1, False)]
+)
+def test_judged_advice_counts_as_new_where_it_may_be_learned(
+    context: StageContext, form: str, epochs: int, counts: bool
+) -> None:
+    values = {"data": {"answer_form": form}, "train": {"preference_epochs": epochs}}
+    asked = replace(context, recipe=recipe_from_values(values))
+    before, path = training_inputs_digest(asked), context.run_folder / "link_manifest.json"
+    preference = {"kind": "recommendation", "chosen": "Wait for rain.", "rejected": "Use a flash."}
+    write_json(path, {**json.loads(path.read_text()), "preferences": [preference]})
+    assert (training_inputs_digest(asked) != before) is counts
+
+
 def test_code_and_packages_count_as_inputs(done: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
     packages = software_identity.training_packages()
     assert {"mlx", "mlx-vlm", "transformers", "pillow"} <= packages.keys() and "prefect" not in packages

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mondrian_core.errors import DiskFull, MondrianError
+from mondrian_core.files import file_sha256
 from mondrian_core.registry import Registry
 from tests.registry.conftest import manifest
 from tests.registry.faults import Disk, faulty, full, killed_at
@@ -94,6 +97,22 @@ def begun(before: Operation, template: Path, adapter: Path, room: Path) -> Path:
     return root
 
 
+def points_of_death(names: list[str]) -> list[int]:
+    """The operations before which a dying process leaves something new: an fsync changes no byte."""
+    return [point for point in range(len(names)) if point == 0 or names[point - 1] != "fsync"]
+
+
+def left_behind(root: Path) -> str:
+    """A digest of the files of a registry, whatever random name a temporary one has; times of lines are in it."""
+    found = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        name = "/".join(re.sub(r"^(\..*?)[0-9a-f]{8,}", r"\1", part) for part in path.relative_to(root).parts)
+        found.update(f"{name} {path.stat().st_mode:o} {path.is_dir()}\n".encode())
+        if path.is_file():
+            found.update(file_sha256(path).encode())
+    return found.hexdigest()
+
+
 def examine(registry: Registry, champions: set[str | None]) -> None:
     """What must hold whenever somebody looks, and after the next writer."""
     champion = registry.champion("ansel")
@@ -135,12 +154,16 @@ def _history_is_true(registry: Registry) -> None:
 def test_killed_at_every_operation(name: str, template: Path, adapter: Path, tmp_path: Path) -> None:
     before, operation, champions = OPERATIONS[name]
     start = begun(before, template, adapter, tmp_path)
-    for point in range(len(points_of(operation, start, adapter, tmp_path / "count"))):
+    seen = set()
+    for point in points_of_death(points_of(operation, start, adapter, tmp_path / "count")):
         root = tmp_path / f"at-{point}"
         shutil.copytree(start, root)
         assert killed_at(point, lambda root=root: operation(Registry(root), adapter))  # type: ignore[misc]
-        examine(Registry(root), champions)
+        if (left := left_behind(root)) not in seen:
+            examine(Registry(root), champions)
+            seen.add(left)
         shutil.rmtree(root)
+    assert len(seen) > 1
 
 
 @pytest.mark.no_cover
@@ -148,6 +171,7 @@ def test_killed_at_every_operation(name: str, template: Path, adapter: Path, tmp
 def test_disk_full_from_every_operation_on(name: str, template: Path, adapter: Path, tmp_path: Path) -> None:
     dead, operation, champions = OPERATIONS[name]
     start = begun(dead, template, adapter, tmp_path)
+    seen = set()
     for point in range(len(points_of(operation, start, adapter, tmp_path / "count"))):
         root = tmp_path / f"at-{point}"
         shutil.copytree(start, root)
@@ -158,7 +182,9 @@ def test_disk_full_from_every_operation_on(name: str, template: Path, adapter: P
             there = {version.version for version in Registry(root).versions("ansel")}
             lines = {entry.version for entry in Registry(root).history("ansel")}
             assert there <= lines or there == before, "what could not be recorded is not there"
-        examine(Registry(root), champions)
+        if (left := left_behind(root)) not in seen:
+            examine(Registry(root), champions)
+            seen.add(left)
         shutil.rmtree(root)
 
 
@@ -176,6 +202,7 @@ def test_failed_promotion_changes_nothing(template: Path, adapter: Path, tmp_pat
         assert Registry(root).current("ansel") == ("v0002" if refused else "v0003")
 
 
+@pytest.mark.no_cover
 def test_a_first_version_and_its_promotion_killed_anywhere(adapter: Path, tmp_path: Path) -> None:
     def begin(root: Path) -> None:
         registry = Registry(root)
@@ -184,7 +211,7 @@ def test_a_first_version_and_its_promotion_killed_anywhere(adapter: Path, tmp_pa
 
     with faulty(Disk()) as disk:
         begin(tmp_path / "count")
-    for point in range(disk.count):
+    for point in points_of_death(disk.names):
         root = tmp_path / f"at-{point}"
         assert killed_at(point, lambda root=root: begin(root))  # type: ignore[misc]
         registry = Registry(root)

@@ -15,7 +15,14 @@ import pytest
 from mlx.utils import tree_flatten
 
 import mondrian_core.training  # noqa: F401  (before mlx)
-from mondrian_core.dataset_types import CORRECTION, OTHER_PHOTOGRAPH, DatasetRow, PreferencePair
+from mondrian_core.dataset_types import (
+    ACCEPTED_CROP,
+    CORRECTION,
+    OTHER_PHOTOGRAPH,
+    RECOMMENDATION,
+    DatasetRow,
+    PreferencePair,
+)
 from mondrian_core.errors import BadInput
 from mondrian_core.events import StageEvent, StageNotice, StageProgressed, ignore_events
 from mondrian_core.models.base_model import BaseVLM
@@ -238,8 +245,8 @@ def test_held_out_pairs_become_preferred(base: BaseVLM, tmp_path: Path) -> None:
 
     def wishes(numbers: range) -> list[PreferencePair]:
         return [
-            PreferencePair(make_row(number, words=1), make_row(number, words=3).answer, CORRECTION)
-            for number in numbers
+            PreferencePair(make_row(number, words=1), make_row(number, words=3).answer, kind)
+            for number, kind in zip(numbers, (CORRECTION, CORRECTION, RECOMMENDATION, ACCEPTED_CROP), strict=False)
         ]
 
     recipe = RECIPE.model_copy(update={"preference_epochs": 3, "preference_reference": "start"})
@@ -247,7 +254,8 @@ def test_held_out_pairs_become_preferred(base: BaseVLM, tmp_path: Path) -> None:
     pairs = PreferencePairSplit(wishes(range(4)), wishes(range(10, 13)))
     result = train_adapter(base, TrainingRows(rows, pairs=pairs), recipe, tmp_path)
     told = result.preference
-    assert told is not None and (told.pairs, told.corrections, told.validation_pairs) == (4, 4, 3)
+    assert told is not None and (told.pairs, told.validation_pairs) == (4, 3)
+    assert (told.corrections, told.recommendations, told.crops) == (2, 1, 1)
     assert told.start_accuracy == 0.5, "compared with itself nothing is preferred"
     assert told.start_margin == pytest.approx(0, abs=1e-4), "but for the rounding of sums of many tokens"
     assert told.accuracy == 1.0 and told.margin is not None and told.margin > 0.1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from mondrian_core.dataset_types import CORRECTION, OTHER_PHOTOGRAPH, DatasetRow, PreferencePair
+from mondrian_core.critique_parsing import parse_critique_strict
+from mondrian_core.dataset_types import CORRECTION, OTHER_PHOTOGRAPH, RECOMMENDATION, DatasetRow, PreferencePair
 from mondrian_core.events import ignore_events
 from mondrian_core.models.base_model import BaseVLM, load_base
 from mondrian_core.models.lora import lora_layers
@@ -132,3 +134,50 @@ def test_gradient_does_not_depend_on_masked_targets(base: BaseVLM) -> None:
     lora_layers.detach_lora(base)
     assert np.array_equal(gradients[0], gradients[1])
     assert not np.array_equal(gradients[0], gradients[2]), "a target with a weight does change it"
+
+
+def judged(recommendation: str | None, other: str | None) -> PreferencePair:
+    """A row with this recommendation on lighting, preferred to the same answer with the other one."""
+    row = advising_row(1)
+    answers = []
+    for text in (recommendation, other):
+        critique = parse_critique_strict(row.answer)
+        regions = critique.assessments["lighting"].regions if text else ()
+        changed = replace(critique.assessments["lighting"], recommendation=text, regions=regions)
+        entries = {**critique.assessments, "lighting": changed}
+        answers.append(training_target(replace(critique, assessments=entries), AnswerForm.ADVICE))
+    chosen = replace(row, answer=answers[0], messages=training_messages(replace(ADVISOR, form=row.form), answers[0]))
+    return PreferencePair(chosen, answers[1], RECOMMENDATION, "lighting")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected"), [("Wait for rain.", "Use a flash."), ("Wait for rain.", None), (None, "Use a flash.")]
+)
+def test_only_the_judged_advice_counts(any_reader: BaseVLM, chosen: str | None, rejected: str | None) -> None:
+    pair = judged(chosen, rejected)
+    (example,) = encode_preference_pairs(any_reader, [pair], TrainRecipe(), ignore_events, "")
+    boundary = len(example.chosen)
+    for text, counted, said in (
+        (pair.row.answer, example.counted[:boundary], chosen),
+        (pair.rejected, example.counted[boundary:], rejected),
+    ):
+        answer = encode_answer(any_reader, pair.row.messages, text)
+        spans = [span for span, weight in zip(answer.offsets, counted, strict=False) if weight]
+        start, end = spans[0][0], spans[-1][1]
+        assert all(before[1] >= after[0] - 1 for before, after in itertools.pairwise(spans)), "one piece"
+        part = text[start:end]
+        assert '"focus_sharpness"' not in part and '"lighting"' not in part and '"score"' not in part
+        if said:
+            assert said in part and part.count("]]}") == 1, "the recommendation, and its box"
+        else:
+            assert len(part) <= len('."}, "')
+    assert example.weights.sum() == pytest.approx(1) and not example.weights[example.counted[:boundary] == 0].any()
+
+
+def test_answers_before_the_judged_advice_are_equal(any_reader: BaseVLM) -> None:
+    """So the comparison is between two continuations of one text."""
+    pair = judged("Wait for rain.", "Use a flash.")
+    (example,) = encode_preference_pairs(any_reader, [pair], TrainRecipe(), ignore_events, "")
+    first = int(np.flatnonzero(example.counted[: len(example.chosen)])[0])
+    assert example.chosen[:first] == example.rejected[:first]
+    assert np.flatnonzero(example.counted[len(example.chosen) :])[0] == first

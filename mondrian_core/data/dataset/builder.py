@@ -5,7 +5,8 @@
 
 Each photograph is opened once: its fingerprint, its own row and the augmented rows that training would give it are all
 made from the same pixels. The rows of a photograph don't depend on its split, so those of a held-out one are kept in
-`held_out_variants/`, for folds and for small sets that train on everything (`full_dataset`).
+`held_out_variants/`, for folds and for small sets that train on everything (`full_dataset`). What people's judgements
+of advice teach is kept in `advice_pairs/`, where there are any.
 
 The digest covers what a row teaches and how its picture is made (SHA-256 of the source file, the operations), not how
 one machine's encoder spells the bytes, so the same inputs give the same digest everywhere. A version is built in a
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from mondrian_core.data.dataset.advice_pairs import ADVICE_PAIRS, AdvicePairExample, AdvicePairPreparation
 from mondrian_core.data.dataset.examples import DatasetExample, answer_text, augmented_examples, original_example
 from mondrian_core.data.dataset.manifest import FORMAT, DatasetContent, manifest_content
 from mondrian_core.data.dataset.taught_critique import (
@@ -140,7 +142,14 @@ def build_dataset(
     fingerprints = [each.fingerprint for each in prepared.photographs]
     retrievable = _check_contamination(examples, fingerprints, limits.index)
     groups = near_duplicate_groups(fingerprints)
-    digest = dataset_digest(examples, advisor_prompt, groups)
+    pairs = AdvicePairPreparation(
+        advisor_prompt=advisor_prompt,
+        workspace=workspace,
+        budget=limits.token_budget,
+        members=fingerprints,
+        groups=groups,
+    ).prepare(manifest.preferences, listen)
+    digest = dataset_digest(examples, advisor_prompt, groups, pairs)
     path = workspace / "datasets" / manifest.advisor / digest
     if not (path / MANIFEST_FILE).is_file():
         content = DatasetContent(
@@ -157,15 +166,27 @@ def build_dataset(
             shortened=prepared.shortened,
             indexed=len(limits.index),
             retrievable=retrievable,
+            pairs=pairs,
         )
-        write_dataset(path, examples, advisor_prompt, {"digest": digest, **manifest_content(content)})
+        write_dataset(path, examples, advisor_prompt, {"digest": digest, **manifest_content(content)}, pairs)
     return load_dataset_version(path)
 
 
-def dataset_digest(examples: Sequence[DatasetExample], advisor_prompt: AdvisorPrompt, groups: Mapping[str, str]) -> str:
-    """SHA-256 over what every row teaches, how its picture is made and which photographs belong together, hexadecimal.
+def dataset_digest(
+    examples: Sequence[DatasetExample],
+    advisor_prompt: AdvisorPrompt,
+    groups: Mapping[str, str],
+    pairs: Sequence[AdvicePairExample] = (),
+) -> str:
+    """SHA-256 over what is taught, how pictures are made and which photographs belong together, hexadecimal.
 
-    Folds follow `groups` (photo id -> group), so a search that finds other near-duplicates makes another version.
+    Folds follow the groups, so a search that finds other near-duplicates makes another version.
+
+    Args:
+        examples: the rows.
+        advisor_prompt: the prompt in every row.
+        groups: photo id -> group of near-duplicates.
+        pairs: what people's judgements of advice teach.
     """
     rows = [
         {
@@ -186,6 +207,8 @@ def dataset_digest(examples: Sequence[DatasetExample], advisor_prompt: AdvisorPr
         content["form"] = advisor_prompt.form.value
     if together := {photo_id: group for photo_id, group in groups.items() if photo_id != group}:
         content["groups"] = together
+    if pairs:
+        content[ADVICE_PAIRS] = [pair.as_dict() for pair in pairs]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -82,6 +82,9 @@ def _answer_form(facts: Mapping[str, Any]) -> list[str]:
         "|---|---:|",
         *(f"| {part} | {count} of {total} ({count / max(1, total):.0%}) |" for part, count in facts["parts"].items()),
     ]
+    if pairs := facts.get("advice_pairs"):
+        counted = ", ".join(f"{count} of the kind {kind}" for kind, count in pairs.items())
+        lines += ["", f"`advice_pairs/` holds pairs of answers from people's judgements of advice: {counted}."]
     if facts["shortened"]:
         lines += ["", f"{len(facts['shortened'])} critiques are taught without some of their advice (`shortened`)."]
     return lines

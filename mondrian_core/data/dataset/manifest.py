@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mondrian_core.data.dataset.advice_pairs import ADVICE_PAIRS, AdvicePairExample
 from mondrian_core.data.dataset.examples import DatasetExample
 from mondrian_core.data.dataset.taught_critique import ShortenedRecord
 from mondrian_core.data.dataset.token_budget import OverlongRecord
@@ -38,6 +40,7 @@ class DatasetContent:
         shortened: records whose rows leave out some of their advice.
         indexed: photographs in the advisor's retrieval index.
         retrievable: photo ids of the index that an evaluation may look up.
+        pairs: pairs of answers from people's judgements of advice.
     """
 
     linked: LinkManifest
@@ -53,6 +56,7 @@ class DatasetContent:
     shortened: Sequence[ShortenedRecord]
     indexed: int
     retrievable: Sequence[str]
+    pairs: Sequence[AdvicePairExample] = ()
 
 
 def manifest_content(content: DatasetContent) -> dict[str, Any]:
@@ -74,12 +78,17 @@ def manifest_content(content: DatasetContent) -> dict[str, Any]:
         "corrections": {
             row.photo_id: row.corrected_critique for row in examples if row.corrected_critique and row.split != TEST
         },
+        ADVICE_PAIRS: _pair_counts(content),
         "damaged": list(content.damaged),
         "too_long": [{"record": each.record, "detail": each.detail} for each in content.overlong],
         "shortened": [{"record": each.record, "detail": each.detail} for each in content.shortened],
         "drafts": {"used": len(content.drafts.used), "left_out": content.drafts.left_out},
         "retrieval": {"indexed": content.indexed, "for_evaluation": list(content.retrievable)},
     }
+
+
+def _pair_counts(content: DatasetContent) -> dict[str, int]:
+    return dict(sorted(Counter(pair.preference.kind for pair in content.pairs).items()))
 
 
 def _part_counts(content: DatasetContent) -> dict[str, int]:

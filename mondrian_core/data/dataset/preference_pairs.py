@@ -1,10 +1,12 @@
 """Preference pairs for preference tuning: two answers to one photograph, of which the first is preferred.
 
-There are two kinds. A person corrected the model's own critique: the model's critique is rejected. Or the advisor's
-critique of this photograph is preferred to the advisor's critique of another one, which only the image can tell apart.
+A person corrected the model's own critique: the model's critique is rejected. A person judged a recommendation or a
+crop: the answers differ in this advice alone (`advice_preferences`). Or the advisor's critique of this photograph is
+preferred to the advisor's critique of another one, which only the image can tell apart.
 
-Pairs are computed from a dataset version: corrected critiques are in its manifest and covered by its digest, the rest
-is a function of its rows and a seed. A pair never crosses a split, and the test has none.
+Pairs are computed from a dataset version: corrected critiques are in its manifest, pairs of judged advice in a folder,
+both covered by its digest; the rest is a function of its rows and a seed. A pair never crosses a split, and the test
+has none.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from mondrian_core.data.dataset.version import DatasetVersion
-from mondrian_core.data.splits.split import TEST
+from mondrian_core.data.splits.split import TEST, TRAIN
 from mondrian_core.dataset_types import CORRECTION, OTHER_PHOTOGRAPH, DatasetRow, PreferencePair
 
 __all__ = ["preference_pairs_from_rows", "split_preference_pairs"]
@@ -33,9 +35,13 @@ def split_preference_pairs(version: DatasetVersion, split: str, others: int, see
     """
     if split == TEST or (split == version.evaluation_split):
         raise ValueError(f"the split '{split}' is held out; nothing is learned from it")
-    return preference_pairs_from_rows(
-        version.rows(split), version.near_duplicate_groups, version.corrections, others, seed
-    )
+    photographs = [member["lineage"] for member in version.manifest["members"] if member["split"] == split]
+    return [
+        *preference_pairs_from_rows(
+            version.rows(split), version.near_duplicate_groups, version.corrections, others, seed
+        ),
+        *version.advice_pairs(photographs, others=split == TRAIN),
+    ]
 
 
 def preference_pairs_from_rows(

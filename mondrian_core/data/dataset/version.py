@@ -8,22 +8,23 @@ with ASCII escapes, and no `held_out_variants/`. Both are read.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from mondrian_core.critique_parsing import normalize_answer_json
+from mondrian_core.critique_parsing import normalize_answer_json, parse_critique_strict
+from mondrian_core.data.dataset.advice_pairs import ADVICE_PAIRS
 from mondrian_core.data.dataset.writer import HELD_OUT_VARIANTS, MANIFEST_FILE, progress_bars_disabled
 from mondrian_core.data.linking.link_manifest import SYNTHETIC
 from mondrian_core.data.splits.split import TEST, VALIDATION
-from mondrian_core.dataset_types import DatasetRow
+from mondrian_core.dataset_types import DatasetRow, PreferencePair
 from mondrian_core.errors import BadInput
 from mondrian_core.files import file_sha256, read_json
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import AnswerForm
+from mondrian_core.rubric import DIMENSIONS, AnswerForm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,29 @@ class DatasetVersion:
             BadInput: when the split's files are damaged.
         """
         return self._rows(split) if self.rows_per_split.get(split) else []
+
+    def advice_pairs(self, photo_ids: Collection[str], *, others: bool) -> list[PreferencePair]:
+        """Pairs from people's judgements of advice on some photographs; ordered by photo id.
+
+        A pair is left out when a photograph of the dataset that shows the same as its own is not among `photo_ids`.
+
+        Args:
+            photo_ids: photographs of the dataset, whole groups of near-duplicates.
+            others: whether photographs count that nothing in the dataset resembles.
+
+        Raises:
+            BadInput: when the files are damaged.
+        """
+        if not self.manifest.get(ADVICE_PAIRS):
+            return []
+        if ADVICE_PAIRS not in self.stored_columns:
+            self.stored_columns[ADVICE_PAIRS] = load_stored_columns(self.path / ADVICE_PAIRS)
+        wanted = frozenset(photo_ids)
+        return [
+            _pair_from_columns(columns)
+            for columns in self.stored_columns[ADVICE_PAIRS]
+            if (wanted.issuperset(columns["related"]) if columns["related"] else others)
+        ]
 
     def held_out_variants(self) -> dict[str, list[DatasetRow]] | None:
         """Photo id -> the augmented rows that a held-out photograph would have in training; None in format 1.
@@ -184,6 +208,20 @@ def row_from_columns(columns: Mapping[str, Any]) -> DatasetRow:
         loss_dimensions=tuple(columns["loss_dimensions"]),
         weight=columns["weight"],
     )
+
+
+def _pair_from_columns(columns: Mapping[str, Any]) -> PreferencePair:
+    row = DatasetRow(
+        photo_id=columns["lineage"],
+        image=Image.open(io.BytesIO(columns["image"]["bytes"])),
+        messages=columns["messages"],
+        answer=columns["answer"],
+        scores=parse_critique_strict(columns["answer"]).scores,
+        loss_dimensions=DIMENSIONS,
+        weight=1.0,
+        form=AnswerForm.ADVICE,
+    )
+    return PreferencePair(row, columns["rejected"], columns["kind"], columns["dimension"])
 
 
 def _without_empty_columns(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 
 from mondrian_core.data.augmentation.image_variants import forbidden_operations
+from mondrian_core.data.dataset.advice_pairs import ADVICE_PAIRS, AdvicePairExample
 from mondrian_core.data.dataset.card import dataset_card
 from mondrian_core.data.dataset.contact_sheet import Strip, Tile, contact_sheet
 from mondrian_core.data.dataset.examples import DatasetExample
@@ -30,7 +31,11 @@ HELD_OUT_VARIANTS = "held_out_variants"  # folder and manifest key: augmented ro
 
 
 def write_dataset(
-    path: Path, examples: Sequence[DatasetExample], advisor_prompt: AdvisorPrompt, content: dict[str, Any]
+    path: Path,
+    examples: Sequence[DatasetExample],
+    advisor_prompt: AdvisorPrompt,
+    content: dict[str, Any],
+    pairs: Sequence[AdvicePairExample] = (),
 ) -> None:
     """Write everything next to `path`, flush it, and rename it into place.
 
@@ -39,6 +44,7 @@ def write_dataset(
         examples: the rows, each with its split.
         advisor_prompt: the prompt in every row.
         content: the manifest, to which the SHA-256 of every file is added.
+        pairs: what people's judgements of advice teach; without any, there is no folder for them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with translate_foreign_errors(path):
@@ -46,6 +52,8 @@ def write_dataset(
         try:
             for split in (*SPLITS, HELD_OUT_VARIANTS):
                 _write_split(building / split, [row for row in examples if row.split == split], advisor_prompt)
+            if pairs:
+                _write_pairs(building / ADVICE_PAIRS, pairs, advisor_prompt)
             _write_contact_sheet(building / "contact_sheet.png", examples, DataRecipe.model_validate(content["recipe"]))
             write_atomic(building / "README.md", dataset_card(content))
             files = {file.relative_to(building).as_posix(): file_sha256(file) for file in _files(building)}
@@ -72,6 +80,28 @@ def _write_split(folder: Path, examples: Sequence[DatasetExample], advisor_promp
 
     features = _features()
     rows = [_columns(example, advisor_prompt) for example in examples]
+    columns = {name: [row[name] for row in rows] for name in features}
+    with progress_bars_disabled():
+        datasets.Dataset.from_dict(columns, features=features).save_to_disk(folder)
+
+
+def _write_pairs(folder: Path, pairs: Sequence[AdvicePairExample], advisor_prompt: AdvisorPrompt) -> None:
+    import datasets
+    from datasets import Features, Image, List, Value
+
+    taken = ("kind", "record", "lineage", "dimension", "rejected", "related")
+    known, text = _features(), Value("string")
+    features = Features(
+        messages=known["messages"], image=Image(), **dict.fromkeys(taken[:-1], text), related=List(text)
+    )
+    rows = [
+        {
+            "messages": training_messages(advisor_prompt, pair.preference.chosen),
+            "image": {"bytes": pair.jpeg, "path": None},
+            **{name: pair.as_dict()[name] for name in taken},
+        }
+        for pair in pairs
+    ]
     columns = {name: [row[name] for row in rows] for name in features}
     with progress_bars_disabled():
         datasets.Dataset.from_dict(columns, features=features).save_to_disk(folder)

@@ -18,9 +18,10 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mondrian_core.critique_parsing import CritiqueParseError, parse_answer_object, parse_critique_lenient
+from mondrian_core.data.linking.advice_preferences import Judgements, advice_preferences
 from mondrian_core.data.linking.advice_reading import (
     Advice,
     advice_counts,
@@ -34,6 +35,7 @@ from mondrian_core.data.linking.link_manifest import (
     INDEX,
     MODEL,
     SYNTHETIC,
+    AdvicePreference,
     CritiqueCandidate,
     ExcludedRecord,
     ExclusionReason,
@@ -49,6 +51,7 @@ from mondrian_core.photograph_paths import PathResolution, SourceTree
 from mondrian_core.portable_paths import redacted_path
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, AnswerForm, Critique, has_visible_character
 from mondrian_core.store import COMPLETED, DimensionalProfile, Job, Store
+from mondrian_core.store.advice_judgements import judgements_of
 from mondrian_core.store.corrections import corrected_job_id
 from mondrian_core.store.drafts import CORRECTED, DISCARDED, WAITING, Draft, DraftStore, UnreadableDraft
 from mondrian_core.text_decoding import UnknownEncodingError, decode_text
@@ -67,6 +70,7 @@ _PATH_REASONS = {
     PathResolution.OUTSIDE: ExclusionReason.OUTSIDE_WORKSPACE,
 }
 _UNUSED_DRAFTS = {WAITING: ExclusionReason.DRAFT_WAITING, DISCARDED: ExclusionReason.DRAFT_DISCARDED}
+_OfPhotograph = TypeVar("_OfPhotograph", LinkedRecord, AdvicePreference)
 _OWNER = ("advisor_id",)
 _PROFILE_CELLS = ("image_path", "origin", *(f"{name}_{kind}" for name in DIMENSIONS for kind in ("score", "comment")))
 _MALFORMED_CELL_ERRORS = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError)
@@ -104,7 +108,8 @@ def link_critiques(store: Store, workspace: Path, advisor: str, listen: EventLis
         done += 1
         if done % PROGRESS_INTERVAL == 0:
             listen(StageProgressed("link", done, detail=f"{len(candidates)} usable"))
-    chosen, passed_over = choose_critiques(candidates, linker.content_keys(candidates))
+    keys = linker.content_keys(candidates)
+    chosen, passed_over = choose_critiques(candidates, keys)
     chosen, models = prefer_people(chosen)
     used = tuple(linker.with_hash(each.linked) for each in chosen)
     listen(StageProgressed("link", done, done, f"{len(used)} used"))
@@ -113,7 +118,8 @@ def link_critiques(store: Store, workspace: Path, advisor: str, listen: EventLis
         listen(
             StageNotice("link", f"No critique for '{advisor}' was written by a person; {by_model} by a model are used.")
         )
-    return LinkManifest(advisor, used, (*left_out, *passed_over, *models), store.version)
+    preferences = tuple(map(linker.with_hash, advice_preferences(candidates, keys, linker.judgements)))
+    return LinkManifest(advisor, used, (*left_out, *passed_over, *models), store.version, preferences)
 
 
 class _Linker:
@@ -124,6 +130,7 @@ class _Linker:
         self.index = SourceTree(workspace)
         self._headers: dict[str, PhotographHeader | _ExcludedError] = {}
         self._hashes: dict[str, str] = {}
+        self.judgements: dict[str, Judgements] = {}  # by record, of the records that have some
         self._store: Store | None = None
 
     def outcomes(self, store: Store) -> Iterable[tuple[str, CritiqueCandidate | _ExcludedError]]:
@@ -213,6 +220,8 @@ class _Linker:
             repairs=repairs,
             **advice,
         )
+        if judged := judgements_of(job):
+            self.judgements[linked.record] = judged
         return CritiqueCandidate(linked, order, repairs)
 
     def _draft(self, draft: Draft | UnreadableDraft, order: int) -> CritiqueCandidate:
@@ -329,8 +338,8 @@ class _Linker:
         keys = {path: self._hash(path) if len(same) > 1 else path for same in by_size.values() for path in same}
         return [keys[each.linked.photograph] for each in candidates]
 
-    def with_hash(self, linked: LinkedRecord) -> LinkedRecord:
-        """The record with the SHA-256 of its photograph."""
+    def with_hash(self, linked: _OfPhotograph) -> _OfPhotograph:
+        """The record or preference with the SHA-256 of its photograph."""
         return replace(linked, sha256=self._hash(linked.photograph))
 
     def _hash(self, path: str) -> str:

@@ -199,14 +199,41 @@ class ExcludedRecord:
     parts: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class AdvicePreference:
+    """A person's judgement as a preference: two answers that differ in the advice on one dimension alone.
+
+    Attributes:
+        kind: `RECOMMENDATION` or `ACCEPTED_CROP`.
+        record: whose critique both answers continue, as in `LinkedRecord`.
+        photograph: path relative to the workspace, with "/".
+        sha256: of the photograph's bytes.
+        dimension: on which the answers advise differently.
+        chosen: the preferred answer, as `training_target` writes it in the form `advice`.
+        rejected: the other answer.
+    """
+
+    kind: str
+    record: str
+    photograph: str
+    sha256: str
+    dimension: str
+    chosen: str
+    rejected: str
+
+
 @dataclass(frozen=True)
 class LinkManifest:
-    """The outcome of linking: every record of the database is in exactly one of the two tuples."""
+    """The outcome of linking: every record of the database is in exactly one of the two tuples.
+
+    `preferences` follow from the records, and from what people judged in them.
+    """
 
     advisor: str
     used: tuple[LinkedRecord, ...]
     left_out: tuple[ExcludedRecord, ...]
     database_version: int = 0
+    preferences: tuple[AdvicePreference, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -240,6 +267,7 @@ class LinkManifest:
                 | ({"parts": dict(left.parts)} if left.parts else {})
                 for left in self.left_out
             ],
+            "preferences": list(map(asdict, self.preferences)),
         }
 
     @classmethod
@@ -250,7 +278,8 @@ class LinkManifest:
             ExcludedRecord(each["record"], ExclusionReason(each["reason"]), each["detail"], each.get("parts", {}))
             for each in values["left_out"]
         )
-        return cls(values["advisor"], used, left_out, values.get("database_version", 0))
+        preferences = tuple(AdvicePreference(**each) for each in values.get("preferences", ()))
+        return cls(values["advisor"], used, left_out, values.get("database_version", 0), preferences)
 
     def table(self) -> str:
         """Markdown for people: a line per outcome, then the excluded records (the first `MAX_RECORDS_SHOWN`)."""
@@ -266,6 +295,8 @@ class LinkManifest:
         if parts:
             titles = ("besides scores and comments", "used", "in used records", "in records left out", "use")
             lines += ["", markdown_table(titles, parts, ("---", "---:", "---:", "---:", "---"))]
+        if self.preferences:
+            lines += ["", f"Judgements of recommendations and crops make {len(self.preferences)} preference pairs."]
         shown = [left for left in self.left_out if left.reason is not ExclusionReason.OTHER_ADVISOR][:MAX_RECORDS_SHOWN]
         if shown:
             rows = [

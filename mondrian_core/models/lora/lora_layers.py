@@ -54,12 +54,14 @@ def attach_lora(base: BaseVLM, train: TrainRecipe, seed: int) -> list[str]:
     # mlx-vlm divides alpha by the rank; rsLoRA (Kalajdzievski, 2023) by its square root
     alpha = train.alpha * math.sqrt(train.rank) if train.rslora else train.alpha
     mx.random.seed(seed)
+    base.model.freeze()  # once; mlx-vlm would freeze its parts again for every module
     get_peft_model(
         base.model,
         resolve_target_modules(base, train.target_modules),
         rank=train.rank,
         alpha=alpha,
         dropout=train.dropout,
+        freeze=False,
         verbose=False,
     )
     if train.dora:

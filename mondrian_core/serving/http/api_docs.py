@@ -24,7 +24,7 @@ from mondrian_core.serving.http.service import Service
 SwaggerFile = Literal["swagger-ui-bundle.js", "swagger-ui.css"]
 AddRoutes = Callable[[FastAPI, Service], None]
 AREAS = {  # the groups of /docs, in this order
-    "Critiques": "Ask for critiques, follow and find them, rate and correct them, import and export them.",
+    "Critiques": "Ask for critiques, follow and find them, rate, judge and correct them, import and export them.",
     "Photographs": "Import photographs, and look through those of the workspace.",
     "Writing": "Write critiques yourself: what is typed is stored at once, and counts when it is saved.",
     "Advisors": "The persons whose eye the model learns, and the way from a folder to an adapter.",

@@ -1,8 +1,8 @@
-"""Routes for feedback: rate a critique, correct it, read the score history."""
+"""Routes for feedback: rate a critique, judge its advice, correct it, read the score history."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Path, Query
 from fastapi.responses import JSONResponse, Response
@@ -23,6 +23,7 @@ from mondrian_core.serving.jobs import feedback, score_history
 PROBLEM_RESPONSE = {"description": "A problem (RFC 9457)", "content": {"application/problem+json": {}}}
 _AdvisorId = Annotated[str, Query(pattern=r"^[a-z0-9_-]{1,64}$")]
 _JobId = Annotated[str, Path(max_length=64)]
+_Dimension = Annotated[Literal[DIMENSIONS], Path()]  # type: ignore[valid-type]
 _Text = Annotated[str, Field(min_length=1, max_length=MAX_COMMENT_CHARACTERS)]
 
 
@@ -32,6 +33,22 @@ class Rating(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     rating: int = Field(strict=True, ge=feedback.LOWEST_RATING, le=feedback.HIGHEST_RATING, description="5 is best")
+
+
+class Usefulness(BaseModel):
+    """Whether a recommendation is useful."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    useful: bool = Field(strict=True)
+
+
+class CropDecision(BaseModel):
+    """Whether an offered crop is accepted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    accepted: bool = Field(strict=True)
 
 
 class CorrectionEntry(BaseModel):
@@ -67,6 +84,17 @@ def add_feedback_routes(app: FastAPI, service: Service) -> None:
     def rate(job_id: _JobId, rating: Rating) -> Response:
         """Rate a critique from 1 to 5. The last rating counts, in the A/B comparison and in rollouts."""
         return JSONResponse(job_json(feedback.rate_critique(service.store, service.job(job_id), rating.rating)))
+
+    @app.post("/jobs/{job_id}/recommendations/{dimension}/judgement", responses={404: PROBLEM_RESPONSE})
+    def judge(job_id: _JobId, dimension: _Dimension, judgement: Usefulness) -> Response:
+        """Say whether one recommendation is useful. The last judgement counts; preference tuning learns from it."""
+        job = feedback.judge_recommendation(service.store, service.job(job_id), dimension, judgement.useful)
+        return JSONResponse(job_json(job))
+
+    @app.post("/jobs/{job_id}/crop/decision", responses={404: PROBLEM_RESPONSE})
+    def decide(job_id: _JobId, decision: CropDecision) -> Response:
+        """Accept or refuse the crop that a critique offers. The last decision counts, and is learned from as well."""
+        return JSONResponse(job_json(feedback.decide_on_crop(service.store, service.job(job_id), decision.accepted)))
 
     @app.post("/jobs/{job_id}/correction", responses={404: PROBLEM_RESPONSE})
     def correct(job_id: _JobId, correction: Correction) -> Response:

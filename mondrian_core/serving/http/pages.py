@@ -33,6 +33,7 @@ from mondrian_core.serving.jobs.score_history import (
     job_scores,
 )
 from mondrian_core.store import Job
+from mondrian_core.store.advice_judgements import judgements_of
 from mondrian_core.store.job_search import JobFilter, find_job_ids
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def job_page(service: Service, job: Job) -> str:
             radar=Markup(svg_markup(radar_chart({"candidate": scores}, RADAR_LABEL))) if scores else "",
             improvements=improvements_of(job.answer or {}, scores or {}),
             correction=stored_correction(service.store, job),
+            judgements={name: str(each.useful).lower() for name, each in judgements_of(job).items()},
             compared=compared_photographs(job),
             day=format_day,
             moment=format_moment,

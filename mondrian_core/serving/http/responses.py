@@ -13,6 +13,7 @@ from mondrian_core.serving.http.problem_details import NotAcceptable, problem_re
 from mondrian_core.serving.jobs.advisor_groups import group_of_job
 from mondrian_core.serving.jobs.crop_record import CROPS_KEY
 from mondrian_core.store import Job
+from mondrian_core.store.records import ADVICE_JUDGEMENTS
 
 IdempotencyKey = Annotated[
     str | None, Header(max_length=200, description="a request that repeats the key gets the job of the first one")
@@ -64,6 +65,7 @@ def job_json(job: Job) -> dict[str, Any]:
         "seconds": job.details.get("seconds"),
         "passes": job.details.get("passes") or [],
         "rating": job.details.get("rating"),
+        "judgements": job.details.get(ADVICE_JUDGEMENTS) or {},
         "corrected_at": job.details.get("corrected_at"),
         "error": job.error,
         "fault": job_fault(job),

@@ -1,8 +1,9 @@
-"""Feedback on a critique: a rating from 1 to 5, and a corrected critique.
+"""Feedback on a critique: a rating from 1 to 5, judgements of single pieces of advice, and a corrected critique.
 
 A rating is stored with the job, where the A/B table and a rollout's guardrails read it; it counts for the assigned arm.
-A correction is stored as a critique by a person (a row of `added_profiles`) that the next dataset prefers to the
-model's own; it changes nothing in `dimensional_profiles`.
+A judgement says whether one recommendation was useful, or whether an offered crop is accepted; it is stored with the
+job too, and preference tuning learns from it. A correction is stored as a critique by a person (a row of
+`added_profiles`) that the next dataset prefers to the model's own; it changes nothing in `dimensional_profiles`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_strict
+from mondrian_core.critique_regions import regions_from_value
 from mondrian_core.errors import BadInput
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Critique, grade_from_scores, has_visible_character
+from mondrian_core.serving.jobs.crop_record import offered_crop
 from mondrian_core.store import COMPLETED, DimensionalProfile, Job, Store, utc_timestamp
+from mondrian_core.store.advice_judgements import CROP, AdviceJudgement, save_judgement
 from mondrian_core.store.corrections import correction_id
-from mondrian_core.store.records import LIST_DETAILS
+from mondrian_core.store.records import LIST_DETAILS, REGIONS
 
 LOWEST_RATING, HIGHEST_RATING = 1, 5
 _TRY_AGAIN = "Correct it and send it again."
@@ -34,6 +38,45 @@ def rate_critique(store: Store, job: Job, rating: int) -> Job:
     _require_critique(job)
     rated_at = job.details.get("rated_at") or utc_timestamp()  # the time decides with which rating a rollout pairs it
     return store.update_job_details(job.id, rating=rating, rated_at=rated_at)
+
+
+def judge_recommendation(store: Store, job: Job, dimension: str, useful: bool) -> Job:
+    """Store whether a person finds the recommendation on a dimension useful; the last judgement counts.
+
+    Raises:
+        BadInput: the job has no critique, or its critique no recommendation on this dimension.
+    """
+    _require_critique(job)
+    entry = (job.answer or {}).get("dimensional_analysis", {}).get(dimension) or {}
+    text = entry.get("recommendation")
+    if not isinstance(text, str) or not text.strip():
+        raise BadInput(
+            f"The critique of the job {job.id} has no recommendation on {dimension}.",
+            "Judge one that the critique has.",
+        )
+    return _save(store, job, subject=dimension, useful=useful, text=text.strip(), regions=entry.get(REGIONS))
+
+
+def decide_on_crop(store: Store, job: Job, accepted: bool) -> Job:
+    """Store whether a person accepts the crop that a job offers; the last decision counts.
+
+    Raises:
+        BadInput: the job has no critique, or offers no crop.
+    """
+    _require_critique(job)
+    offered = offered_crop(job.details)
+    if offered is None:
+        raise BadInput(f"The job {job.id} offers no crop.", "Ask for one with `crops` when you send the photograph.")
+    crop = offered["crop"]
+    upright = [] if crop.get("degrees") else crop["box"]  # a box can't say how a crop is turned
+    return _save(store, job, subject=CROP, useful=accepted, text=str(offered.get("reason", "")), regions=upright)
+
+
+def _save(store: Store, job: Job, *, subject: str, useful: bool, text: str, regions: Any) -> Job:
+    judgement = AdviceJudgement(
+        subject=subject, useful=useful, text=text, regions=regions_from_value(regions), judged_at=utc_timestamp()
+    )
+    return save_judgement(store, job, judgement)
 
 
 def correct_critique(store: Store, job: Job, correction: Mapping[str, Any]) -> Job:

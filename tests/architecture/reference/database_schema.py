@@ -94,7 +94,7 @@ TABLES = {
             "attempts": "how often it was started",
             "idempotency_key": "of the request",
             "photograph_sha256": "of the photograph's bytes",
-            "details": "JSON: seconds, passes, expected scores, rating, correction, rollout mark",
+            "details": "JSON: seconds, passes, expected scores, rating, correction, judgements of advice, rollout mark",
         },
     ),
     "photographs": TableText(

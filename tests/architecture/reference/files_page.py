@@ -48,7 +48,10 @@ Described elsewhere: the [database](database.md), [recipes](recipes.md), [files 
 [XMP sidecars](../how-to/photographers-tools.md), [shared storage](../how-to/shared-storage.md), the
 [self-test's report](../how-to/selftest.md).
 """
-_ROWS = """The folders `train`, `validation`, `test` and `held_out_variants` are Hugging Face datasets
+_ROWS = """Where people judged advice, the folder `advice_pairs` holds the pairs of answers that follow. `messages`
+ends with the preferred one, `rejected` is the other one, `related` names photographs of the dataset that show the same.
+
+The folders `train`, `validation`, `test` and `held_out_variants` are Hugging Face datasets
 (`datasets.load_from_disk`) with these columns:"""
 
 

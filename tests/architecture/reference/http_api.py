@@ -54,6 +54,7 @@ JOB_KEYS = {
     "seconds": "time of the critique",
     "passes": "passes of the model, with their tokens and times",
     "rating": "1 to 5, by a person",
+    "judgements": "by dimension or `crop`: `useful`, the `text` and `regions` that were judged, `judged_at`",
     "corrected_at": "when a person corrected it",
     "error": "why it failed",
     "fault": "who is at fault when it failed: the `request`, the `adapter` or the `service`",
@@ -77,6 +78,10 @@ EXAMPLES = {
 curl -F image=@photo.jpg -F advisor=ansel http://127.0.0.1:5100/analyze""",
     "GET /jobs/{job_id}/events": """\
 curl -N http://127.0.0.1:5100/jobs/JOB_ID/events""",
+    "POST /jobs/{job_id}/recommendations/{dimension}/judgement": """\
+curl --json '{"useful": false}' http://127.0.0.1:5100/jobs/JOB_ID/recommendations/lighting/judgement""",
+    "POST /jobs/{job_id}/crop/decision": """\
+curl --json '{"accepted": true}' http://127.0.0.1:5100/jobs/JOB_ID/crop/decision""",
     "POST /jobs/{job_id}/rating": """\
 curl --json '{"rating": 4}' http://127.0.0.1:5100/jobs/JOB_ID/rating""",
     "POST /advisors": """\

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from mondrian_core.data.linking.link_manifest import ExcludedRecord, LinkedRecord
+from mondrian_core.data.linking.link_manifest import AdvicePreference, ExcludedRecord, LinkedRecord
 from mondrian_core.evaluation.gates.results import GateResult
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.events import StageFinished, StageNotice, StageProgressed, StageStarted
@@ -92,10 +92,12 @@ RUN_FILES = (
                 "parts": "object: by part of an advising answer, how many records have it",
                 "used": "list of object: the records below",
                 "left_out": "list of object: the records below",
+                "preferences": "list of object: pairs of answers from people's judgements of advice",
             },
         ),
         inside={
             "used": (LinkedRecord,),
+            "preferences": (AdvicePreference,),
             "left_out": (
                 ExcludedRecord,
                 {

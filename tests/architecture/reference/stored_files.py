@@ -44,6 +44,7 @@ DATASET_FILES = (
                 "histograms": "object: by split and dimension, how often each score occurs",
                 "members": "list of object: the photographs, below",
                 "corrections": "object: by photograph, the model's critique that a person corrected",
+                "advice_pairs": "object: by kind, how many pairs people's judgements of advice make",
                 "damaged": "list of object: records whose photograph can't be decoded",
                 "too_long": "list of object: records whose critique is too long",
                 "shortened": "list of object: records whose rows leave out some advice",

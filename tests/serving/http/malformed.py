@@ -316,7 +316,7 @@ def _places(job: str) -> Iterator[Malformed]:
 
 
 def _opinions(job: str) -> Iterator[Malformed]:
-    """Invalid ratings and corrections."""
+    """Invalid ratings, judgements and corrections."""
     for body in (
         b"",
         b"{}",
@@ -330,6 +330,9 @@ def _opinions(job: str) -> Iterator[Malformed]:
         b'{"rating": ' + b"9" * 5000 + b"}",
     ):
         yield Malformed(name=f"rating {body[:20]!r}", path=f"/jobs/{job}/rating", body=body, headers=JSON)
+    for place in ("recommendations/lighting/judgement", "recommendations/%00/judgement", "crop/decision"):
+        for body in (b"", b"{}", b'{"useful": 1}', b'{"accepted": "yes"}', b'{"useful": true, "x": 1}', b"[true]"):
+            yield Malformed(name=f"{place} {body[:20]!r}", path=f"/jobs/{job}/{place}", body=body, headers=JSON)
     for body in (
         b"",
         b"{}",

@@ -41,6 +41,8 @@ from mondrian_core.serving.http.service import Service
 # what the small workspace of these tests doesn't have; the request itself is in order
 MISSING = {
     "GET /jobs/{job_id}/crop": 404,
+    "POST /jobs/{job_id}/crop/decision": 422,
+    "POST /jobs/{job_id}/recommendations/{dimension}/judgement": 422,
     "GET /jobs/{job_id}/compared/{number}": 404,
     "GET /registry/{advisor}/{version}/report": 404,
     "GET /runs/{run}": 422,

@@ -128,8 +128,32 @@ def test_crop_stands_beside_the_whole_and_the_page_is_accessible(advised: str, p
     expect(offer.locator("figcaption").nth(1)).to_contain_text("6.1")
     offer.locator("img").nth(1).scroll_into_view_if_needed()
     expect(offer.locator("img").nth(1)).to_have_js_property("complete", True)
+    offer.get_by_role("button", name="Accept").click()
+    expect(offer.get_by_role("status")).to_have_text("Saved.")
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("page", [PHONE], indirect=True, ids=["phone"])
+def test_recommendation_and_crop_are_judged_by_keyboard(advised: str, page: Page) -> None:  # noqa: F811
+    page.goto(f"{advised}?format=html")
+    advice = page.get_by_role("group", name="The recommendation on Lighting")
+    useful, not_useful = (advice.get_by_role("button", name=name, exact=True) for name in ("Useful", "Not useful"))
+    useful.press("Enter")
+    expect(useful).to_have_attribute("aria-pressed", "true")
+    not_useful.press("Space")
+    expect(not_useful).to_have_attribute("aria-pressed", "true")
+    expect(useful).to_have_attribute("aria-pressed", "false")
+    refuse = page.get_by_role("group", name="The crop").get_by_role("button", name="Refuse")
+    refuse.click()
+    expect(refuse).to_have_attribute("aria-pressed", "true")
+    page.reload()
+    expect(not_useful).to_have_attribute("aria-pressed", "true")
+    expect(refuse).to_have_attribute("aria-pressed", "true")
+    stored = httpx.get(advised, params={"format": "json"}).json()["judgements"]
+    assert {subject: each["useful"] for subject, each in stored.items()} == {"lighting": False, "crop": False}
+    assert_fits(page)
 
 
 @pytest.mark.browser

@@ -1,4 +1,4 @@
-"""Feedback: ratings reach the A/B comparison and rollouts, corrections reach the next dataset."""
+"""Feedback: ratings reach the A/B comparison and rollouts, judgements and corrections reach the next dataset."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from mondrian_core.serving.http.app import create_app
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.jobs import ab_comparison, feedback, score_history
 from mondrian_core.store import Job, Store
+from mondrian_core.store.advice_judgements import judgements_of
 from mondrian_core.store.corrections import correction_id
 from tests.rollout.conftest import begin_rollout
 
@@ -168,11 +169,105 @@ def test_job_without_critique_can_not_be_rated_or_corrected(settings: Any) -> No
         for act in (
             lambda: feedback.rate_critique(store, job, 3),
             lambda: feedback.correct_critique(store, job, told()),
+            lambda: feedback.judge_recommendation(store, job, "lighting", True),
+            lambda: feedback.decide_on_crop(store, job, True),
         ):
             with pytest.raises(BadInput, match="no critique"):
                 act()
         with pytest.raises(BadInput, match="not completed"):
             store.update_job_details(job.id, rating=3)
+
+
+def give_advice(service: Service, job_id: str, degrees: float = 0.0) -> None:
+    """Add a recommendation on lighting with a box, and an offered crop, to a completed job."""
+    import json
+
+    job = service.store.job(job_id)
+    assert job is not None and job.answer is not None
+    job.answer["dimensional_analysis"]["lighting"] |= {
+        "recommendation": "Burn the corner.",
+        "regions": [[0, 0, 0.5, 1]],
+    }
+    found = {
+        "offered": True,
+        "reason": "This crop leaves out the fence.",
+        "whole": {"grade": 5.0, "interval": [4.9, 5.1]},
+        "crop": {"box": [0.0, 0.0, 0.5, 0.5], "degrees": degrees, "grade": 6.0, "interval": [5.9, 6.1]},
+        "difference": 1.0,
+        "difference_interval": [0.9, 1.1],
+        "tried": [{}],
+        "passes": 20,
+    }
+    with service.store.transaction() as connection:
+        connection.execute(
+            "UPDATE jobs SET details = ?, answer = ? WHERE id = ?",
+            (json.dumps({**job.details, "crops": found}), json.dumps(job.answer), job_id),
+        )
+
+
+def test_last_judgement_of_each_piece_of_advice_counts(
+    client: TestClient, service: Service, photograph: Photograph
+) -> None:
+    job = critique(client, photograph())["job_id"]
+    give_advice(service, job)
+    for useful in (True, False):
+        answer = client.post(f"/jobs/{job}/recommendations/lighting/judgement", json={"useful": useful})
+        assert answer.status_code == 200, answer.text
+    assert client.post(f"/jobs/{job}/crop/decision", json={"accepted": True}).status_code == 200
+    client.post(f"/jobs/{job}/rating", json={"rating": 2})
+    stored = service.store.job(job)
+    assert stored is not None
+    lighting, crop = judgements_of(stored).values()
+    assert (lighting.subject, lighting.useful, lighting.text) == ("lighting", False, "Burn the corner.")
+    assert (lighting.regions, crop.regions) == (((0.0, 0.0, 0.5, 1.0),), ((0.0, 0.0, 0.5, 0.5),))
+    assert (crop.subject, crop.useful, crop.text) == ("crop", True, "This crop leaves out the fence.")
+    body = client.get(f"/jobs/{job}").json()
+    assert body["judgements"]["crop"]["judged_at"] == crop.judged_at and body["rating"] == 2
+    page = client.get(f"/jobs/{job}?format=html").text
+    assert 'data-key="useful" data-value="false"' in page and 'data-key="accepted" data-value="true"' in page
+
+
+def test_turned_crop_is_stored_without_a_box(client: TestClient, service: Service, photograph: Photograph) -> None:
+    job = critique(client, photograph())["job_id"]
+    give_advice(service, job, degrees=2.0)
+    assert (
+        client.post(f"/jobs/{job}/crop/decision", json={"accepted": True}).json()["judgements"]["crop"]["regions"] == []
+    )
+
+
+def test_judging_advice_that_a_critique_lacks_is_refused(
+    client: TestClient, service: Service, photograph: Photograph
+) -> None:
+    job = critique(client, photograph())["job_id"]
+    for path, body in (("recommendations/lighting/judgement", {"useful": True}), ("crop/decision", {"accepted": True})):
+        answer = client.post(f"/jobs/{job}/{path}", json=body)
+        assert answer.status_code == 422 and answer.headers["content-type"] == "application/problem+json", answer.text
+        assert client.post(f"/jobs/none/{path}", json=body).status_code == 404
+    give_advice(service, job)
+    for path, bad in (
+        ("recommendations/lightning/judgement", {"useful": True}),
+        ("recommendations/lighting/judgement", {"useful": 1}),
+        ("recommendations/lighting/judgement", {}),
+        ("crop/decision", {"accepted": "yes"}),
+        ("crop/decision", {"accepted": True, "by": "me"}),
+    ):
+        assert client.post(f"/jobs/{job}/{path}", json=bad).status_code == 422, bad
+    assert client.get(f"/jobs/{job}").json()["judgements"] == {}
+
+
+@pytest.mark.parametrize(
+    "details", ["", "[]", "no JSON", '{"advice_judgements": 3}', '{"advice_judgements": {"lighting": 3}}']
+)
+def test_odd_details_of_older_rows_do_not_stop_a_judgement(settings: Any, details: str) -> None:
+    with Store(settings.database) as store:
+        store.import_jobs([past(1, 5, "a")])
+        with store.transaction() as connection:
+            connection.execute("UPDATE jobs SET details = ?", (details,))
+        job = store.job("j1")
+        assert job is not None and judgements_of(job) == {}
+        job.answer["dimensional_analysis"]["lighting"]["recommendation"] = "Wait."  # type: ignore[index]
+        judged = feedback.judge_recommendation(store, job, "lighting", True)
+        assert judgements_of(judged)["lighting"].useful
 
 
 def past(number: int, score: float, sha: str, **more: Any) -> Job:

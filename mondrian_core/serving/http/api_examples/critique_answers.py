@@ -57,6 +57,16 @@ JOB: dict[str, Any] = {
     "seconds": 1.74,
     "passes": [_PASS],
     "rating": 4,
+    "judgements": ByKey(
+        {
+            "lighting": {
+                "useful": True,
+                "text": "Wait until the sun stands low.",
+                "regions": [[0.0, 0.0, 1.0, 0.42]],
+                "judged_at": TIME,
+            }
+        }
+    ),
     "corrected_at": None,
     "error": None,
     "fault": None,
@@ -107,6 +117,8 @@ CRITIQUE_ANSWERS: Mapping[str, Any] = {
     "GET /jobs/{job_id}": JOB,
     "POST /jobs/{job_id}/cancel": JOB,
     "POST /jobs/{job_id}/rating": JOB,
+    "POST /jobs/{job_id}/recommendations/{dimension}/judgement": JOB,
+    "POST /jobs/{job_id}/crop/decision": JOB,
     "POST /jobs/{job_id}/correction": JOB,
     "GET /history": [
         {

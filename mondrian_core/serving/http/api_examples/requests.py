@@ -30,6 +30,7 @@ DIGEST, MANIFEST = "DIGEST", "SHA256"  # which the page shows
 # of every route whose path has it
 PATH_PARAMETERS: Mapping[str, Any] = {
     "job_id": JOB_ID,
+    "dimension": "lighting",
     "group_id": GROUP_ID,
     "sha256": SHA256,
     "advisor": "ansel",
@@ -77,6 +78,8 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
         JSON: {"path": "source/photo.jpg", "advisor": "ansel"},
     },
     "POST /jobs/{job_id}/rating": {JSON: {"rating": 4}},
+    "POST /jobs/{job_id}/recommendations/{dimension}/judgement": {JSON: {"useful": True}},
+    "POST /jobs/{job_id}/crop/decision": {JSON: {"accepted": True}},
     "POST /jobs/{job_id}/correction": {JSON: {"dimensional_analysis": _CRITIQUE}},
     "POST /advisors": {JSON: {"name": "Edward Weston", "bio": "Forms, close and sharp."}},
     "PATCH /advisors/{advisor}": {JSON: {"bio": "Black and white landscapes."}},

@@ -1,6 +1,7 @@
-// The page of one critique: rating and correction.
+// The page of one critique: rating, judgements of its advice, and correction.
 
-import {showStars} from "/static/stars.js";
+import "/static/judgement.js";
+import {postJson, showStars} from "/static/stars.js";
 
 const jobId = document.querySelector(".critique").dataset.job;
 const stars = document.querySelector(".stars");
@@ -25,11 +26,7 @@ form.addEventListener("submit", async (event) => {
   }
   status.textContent = "Saving";
   try {
-    const answer = await fetch(`/jobs/${jobId}/correction`, {method: "POST",
-      body: JSON.stringify({dimensional_analysis: dimensions}),
-      headers: {"Content-Type": "application/json", Accept: "application/json"}});
-    const body = await answer.json();
-    if (!answer.ok) throw new Error([body.title, body.detail].filter(Boolean).join(" "));
+    await postJson(`/jobs/${jobId}/correction`, {dimensional_analysis: dimensions});
     status.textContent = "Saved. The next training uses it instead of the model's critique.";
   } catch (error) {
     status.textContent = error.message;

@@ -2,6 +2,15 @@
 
 const words = ["useless", "weak", "fair", "good", "excellent"];
 
+// The answer's JSON; an error with the service's words where it refuses.
+export async function postJson(url, values) {
+  const answer = await fetch(url, {method: "POST", body: JSON.stringify(values),
+    headers: {"Content-Type": "application/json", Accept: "application/json"}});
+  const body = await answer.json();
+  if (!answer.ok) throw new Error([body.title, body.detail].filter(Boolean).join(" "));
+  return body;
+}
+
 export function showStars(place, jobId, rating) {
   place.replaceChildren();
   place.setAttribute("role", "group");
@@ -27,11 +36,7 @@ export function showStars(place, jobId, rating) {
   };
   async function rate(value) {
     try {
-      const answer = await fetch(`/jobs/${jobId}/rating`, {method: "POST", body: JSON.stringify({rating: value}),
-        headers: {"Content-Type": "application/json", Accept: "application/json"}});
-      const body = await answer.json();
-      if (!answer.ok) throw new Error([body.title, body.detail].filter(Boolean).join(" "));
-      mark(body.rating);
+      mark((await postJson(`/jobs/${jobId}/rating`, {rating: value})).rating);
     } catch (error) {
       status.textContent = error.message;
     }
