@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from mondrian_core.markdown import code_span, escape_markdown
+from mondrian_core.markdown import code_span
 from mondrian_core.service_address import last_service_address, running_service_address
 from mondrian_core.settings import Settings
 
@@ -39,13 +39,16 @@ class ServedPage:
         return self.command if self.service == "stopped" else self.url
 
     def markdown(self, title: str) -> str:
-        """A link to the page. Its text says when the service was not running, and which command shows the same."""
-        link = f"[{escape_markdown(self.url)}](<{self.url}>)"
+        """A link to the page, with the command that shows the same where the service was not running.
+
+        Args:
+            title: what the page is; plain words, because Prefect's pages show a backslash in a link's text.
+        """
         if self.service == "stopped":
-            start = code_span("mondrian serve")
-            return f"{title}: {code_span(self.command)}, or {link} once the service runs ({start}; it was not running)."
+            start, link = code_span("mondrian serve"), f"[the service's page](<{self.url}>)"
+            return f"{title}: {code_span(self.command)}, or {link} once it runs ({start}; it was not running)."
         elsewhere = " (the service of MONDRIAN_SERVICE_URL)" if self.service == "elsewhere" else ""
-        return f"{title}: {link}{elsewhere}"
+        return f"[{title}](<{self.url}>){elsewhere}"
 
 
 def run_page(root: Path, run: str, *, report: bool = False) -> ServedPage:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from mondrian_core.data.sample_workspace import ADVISOR
 from mondrian_core.errors import Broken
@@ -23,6 +23,7 @@ DENSITY = 2  # device pixels per CSS pixel
 QUALITIES = (90, 84, 78, 70, 60)  # of WebP; the first one within the budget is taken
 SECONDS = 900  # that a page may take to show what is waited for
 DESK, PHONE = (1200, 800), (390, 844)
+MOST_COLORS, DRAWN_COLORS = 1 << 16, 50  # of a drawing; one that is still empty has a few
 # every image in the window is there; those further down may be loaded later
 IMAGES_SHOWN = """[...document.images].every(image => {
   const {top, bottom, width} = image.getBoundingClientRect();
@@ -125,6 +126,12 @@ def _report(page: Page, studio: Studio) -> None:
     expect(page.get_by_role("heading", level=1)).to_be_visible()
 
 
+def _promotion(page: Page, studio: Studio) -> None:
+    page.goto(f"{studio.service}/registry/{ADVISOR}/{studio.waiting_version}/promote")
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    expect(page.locator("form [name=reason]")).to_be_visible()
+
+
 def _drift(page: Page, studio: Studio) -> None:
     page.goto(f"{studio.service}/drift")
     expect(page.locator(".signals .drawing").first).to_be_visible()
@@ -158,6 +165,35 @@ def _prefect_deployments(page: Page, studio: Studio) -> None:
     expect(page.get_by_text("retrain", exact=True).first).to_be_visible()
 
 
+def _prefect_run(page: Page, studio: Studio) -> None:
+    """The graph of a retraining's tasks, and below it what they published."""
+    _prefect(page, studio, f"/runs/flow-run/{studio.runs['short']}")
+    page.get_by_text("Artifacts", exact=True).first.click()
+    expect(page.get_by_text(f"promotion-{ADVISOR}").first).to_be_visible()
+    _wait_until_drawn(page.locator("canvas").first)
+
+
+def _wait_until_drawn(canvas: Locator) -> None:
+    """Wait until a drawing that no text describes has colors and no longer changes."""
+    earlier = b""
+    for _ in range(SECONDS):
+        taken = canvas.screenshot()
+        colors = Image.open(io.BytesIO(taken)).convert("RGB").getcolors(MOST_COLORS)
+        if taken == earlier and (colors is None or len(colors) >= DRAWN_COLORS):
+            return
+        earlier = taken
+        canvas.page.wait_for_timeout(1000)  # between two looks at the same drawing
+    raise Broken("A drawing doesn't come to rest.", "Look at the page in a browser.")
+
+
+def _prefect_approval(page: Page, studio: Studio) -> None:
+    _prefect(page, studio, f"/runs/flow-run/{studio.runs['ask']}")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_text("Resume Flow Run")).to_be_visible()
+    expect(page.get_by_role("heading", name=f"Promote {ADVISOR} {studio.waiting_version}?")).to_be_visible()
+    expect(page.get_by_text("who decides")).to_be_visible()
+
+
 def _prefect_automations(page: Page, studio: Studio) -> None:
     _prefect(page, studio, "/automations")
     expect(page.get_by_text("Mondrian: retrain", exact=False).first).to_be_visible()
@@ -173,8 +209,11 @@ PICTURES = (
     Picture("contact-sheet", _contact_sheet),
     Picture("runs", _runs, (1200, 560)),
     Picture("report", _report),
+    Picture("promotion", _promotion, (1200, 1100)),
     Picture("drift", _drift),
     Picture("prefect-runs", _prefect_runs, (1200, 1150)),
+    Picture("prefect-run", _prefect_run, (1200, 1000)),
+    Picture("prefect-approval", _prefect_approval, (1200, 1250)),
     Picture("prefect-deployments", _prefect_deployments),
     Picture("prefect-automations", _prefect_automations),
 )

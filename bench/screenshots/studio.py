@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,12 +24,14 @@ from PIL import Image
 
 from bench.screenshots.terminal_recording import TerminalRecording, record_terminal
 from deployments.prefect_instance import PrefectInstance
-from deployments.run_watcher import follow_flow_run, start_deployment_run
+from deployments.prefect_setup import prefect_client
+from deployments.run_watcher import POLL_SECONDS, follow_flow_run, start_deployment_run
 from mondrian_core.data.sample_workspace import ADVISOR
 from mondrian_core.errors import Broken
 from mondrian_core.files import read_json
 from mondrian_core.ports import find_free_port
 from mondrian_core.prefect_server import prefect_record_path
+from mondrian_core.registry import Registry
 from mondrian_core.settings import MINI_BASE_MODEL, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,6 +90,14 @@ class Studio:
     def _is_wide(self, photograph: str) -> bool:
         with Image.open(self.settings.root / "source" / photograph) as image:
             return image.width > image.height
+
+    @property
+    def waiting_version(self) -> str:
+        """The newest version that isn't the champion."""
+        registry = Registry(self.settings.adapters_root)
+        champion = registry.current(ADVISOR)
+        names = [each.version for each in registry.versions(ADVISOR) if each.version != champion]
+        return max(names)
 
     @property
     def sheet(self) -> Path:
@@ -198,6 +209,22 @@ def _week(studio: Studio) -> None:
     _run(studio, "short", "retrain/scheduled", recipe=SHORT_RECIPE)
     _run(studio, "unchanged", "retrain/scheduled", recipe=SHORT_RECIPE)
     _run(studio, "drift", "drift/scheduled")
+    _ask(studio)
+
+
+def _ask(studio: Studio) -> None:
+    """Ask for a promotion that waits for an approval: of the newest version that isn't the champion."""
+    print("promote/manual (ask)", flush=True)
+    given = {"advisor": ADVISOR, "version": studio.waiting_version, "reason": "its words are sharper"}
+    # `force`: the short training may have failed a gate, which the form then says
+    run = start_deployment_run(studio.prefect, "promote/manual", {**given, "approve": True, "force": True})
+    studio.runs["ask"] = run
+    until = time.monotonic() + LONGEST_SECONDS
+    with prefect_client(studio.prefect) as client:
+        while not ((state := client.read_flow_run(run).state) and state.is_paused()):
+            if (state and state.is_final()) or time.monotonic() > until:
+                raise Broken(f"The promotion didn't ask: {state.message or state.name if state else ''}")
+            time.sleep(POLL_SECONDS)
 
 
 def _run(studio: Studio, name: str, deployment: str, **parameters: Any) -> None:

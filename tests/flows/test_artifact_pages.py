@@ -177,7 +177,8 @@ def test_report_is_a_link_whose_text_says_whether_the_service_runs(
 
     monkeypatch.setenv("MONDRIAN_SERVICE_URL", "https://studio.example/")
     elsewhere = run_page(root, "a-run").markdown("The run")
-    assert "](<https://studio.example/runs/a-run>) (the service of MONDRIAN_SERVICE_URL)" in elsewhere
+    assert elsewhere == "[The run](<https://studio.example/runs/a-run>) (the service of MONDRIAN_SERVICE_URL)"
+    assert not [link for link in re.findall(r"\[([^]]*)\]\(<http", text + stopped.markdown("Report")) if "\\" in link]
 
 
 def test_large_image_is_downscaled_for_page(tmp_path: Path) -> None:

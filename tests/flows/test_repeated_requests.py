@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from deployments.bootstrap import RunningPrefect
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
 
 CREATE = "/create_flow_run"
+SECONDS = 300  # that the server may take, on a busy machine
 
 
 class LosingProxy(ThreadingHTTPServer):
@@ -24,8 +26,8 @@ class LosingProxy(ThreadingHTTPServer):
 
     def __init__(self, target: str) -> None:
         super().__init__(("127.0.0.1", 0), _Forwarding)
-        self.client = httpx.Client(base_url=target, trust_env=False)
-        self.asked: list[str] = []
+        self.client = httpx.Client(base_url=target, trust_env=False, timeout=SECONDS)
+        self.created = 0
 
     @property
     def url(self) -> str:
@@ -39,10 +41,10 @@ class _Forwarding(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         kept = {name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers}
         answer = self.server.client.request(self.command, self.path, content=body, headers=kept)
-        self.server.asked.append(self.path)
-        if self.path.endswith(CREATE) and sum(path.endswith(CREATE) for path in self.server.asked) == 1:
-            assert answer.status_code == 201, answer.text
-            return  # the connection is closed without an answer
+        if self.path.endswith(CREATE) and answer.is_success:
+            self.server.created += 1
+            if self.server.created == 1:
+                return  # the run exists; the connection is closed without an answer
         self.send_response(answer.status_code)
         self.send_header("Content-Type", answer.headers["Content-Type"])
         self.send_header("Content-Length", str(len(answer.content)))
@@ -68,10 +70,10 @@ def losing_proxy(target: str) -> Iterator[LosingProxy]:
 
 
 def test_a_lost_answer_makes_one_run(machine: RunningPrefect) -> None:
-    given = {"advisor": "asked-twice"}
+    given = {"advisor": f"twice-{uuid4().hex[:8]}"}
     with losing_proxy(machine.place.ui) as proxy:
         run = run_watcher.start_deployment_run(replace(machine.place, shared_url=proxy.url), "rollback/manual", given)
-        assert sum(path.endswith(CREATE) for path in proxy.asked) == 2, "the client didn't ask again"
+        assert proxy.created == 2, "the client didn't ask again"
     with prefect_setup.prefect_client(machine.place) as client:
         found = [
             each.id for each in client.read_flow_runs(limit=200) if each.parameters.get("advisor") == given["advisor"]

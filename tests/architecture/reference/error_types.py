@@ -1,7 +1,8 @@
 """docs/reference/errors.md: the classes of errors, and every message that the code raises with them.
 
-The messages are read from the source: the literal texts of each call that makes an error. A value that is filled in is
-shown by the name of its variable in braces, or as {...} where it is computed in place.
+The messages are read from the source: the texts of each call that makes an error, also where a variable of the function
+or a function of the project gives them. A value that is filled in is shown by the name of its variable in braces, or as
+{...} where it is computed in place.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import ast
 import importlib
 import inspect
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,10 @@ To find a message, search this page for its fixed words: names in braces stand f
 what to do next; it is missing where the code chooses it by the situation."""
 
 
+Variables = Mapping[str, Sequence[ast.expr]]
+NO_VARIABLES: Variables = {}
+
+
 @dataclass(frozen=True, order=True)
 class ErrorMessage:
     """One message: the part of the code, what happened, and what to do next ("" where the code computes it)."""
@@ -48,6 +53,12 @@ class SourceTexts:
     def __init__(self, files: Iterable[Path]) -> None:
         modules = [file for file in files if file.suffix == ".py" and file.parts[0] in PACKAGES]
         self.trees = {file: ast.parse((ROOT / file).read_text(encoding="utf-8")) for file in modules}
+        self._functions = {
+            statement.name: statement
+            for tree in self.trees.values()
+            for statement in tree.body
+            if isinstance(statement, ast.FunctionDef)
+        }
         self._constants: dict[str, str] = {}
         for tree in self.trees.values():
             for statement in tree.body:
@@ -58,34 +69,61 @@ class SourceTexts:
     def messages(self) -> dict[str, set[ErrorMessage]]:
         """By name of the called class, the messages that it is called with."""
         found: dict[str, set[ErrorMessage]] = defaultdict(set)
+        constructors = {file: _calls_of_base_constructors(tree) for file, tree in self.trees.items()}
+        makes_its_text = {name for own in constructors.values() for name in own.values()}
         for file, tree in self.trees.items():
             area = file.parts[1].removesuffix(".py") if file.parts[0] == "mondrian_core" else file.parts[0]
-            own = _calls_of_base_constructors(tree)
-            for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-                name = own.get(call) or _last_name(call.func)
-                problem, step = [*map(self.text, call.args[:2]), "", ""][:2]
-                if problem:
+            for call, local in _calls_with_variables(tree):
+                own, called = constructors[file].get(call), _last_name(call.func)
+                name = own or called
+                arguments = call.args[2:] if called == BadPhotograph.__name__ else call.args
+                problem, step = [*(self.text(each, local) for each in arguments[:2]), "", ""][:2]
+                if problem and (own or name not in makes_its_text or name == BadPhotograph.__name__):
                     found[name].add(ErrorMessage(area, problem, step))
         return found
 
-    def text(self, node: ast.expr) -> str:
-        """The fixed words of a text with {names}; "" for anything else."""
+    def text(self, node: ast.expr, local: Variables = NO_VARIABLES) -> str:
+        """The fixed words of a text with {names}; "" for anything else.
+
+        Args:
+            node: the text's expression.
+            local: the variables that are known at its place.
+        """
         match node:
             case ast.Constant(value=str(text)):
                 return text
             case ast.JoinedStr(values=parts):
                 return "".join(map(self._part, parts))
             case ast.IfExp(body=first, orelse=second) | ast.BoolOp(values=[first, second]):
-                return " / ".join(filter(None, (self.text(first), self.text(second))))
-            case ast.Name(id=name):
-                return self._constants.get(name, "")
+                return _alternatives(self.text(each, local) for each in (first, second))
             case ast.Call(func=ast.Name(id="quoted_command"), args=words):
                 return f"`mondrian {' '.join(map(self._part, words))}`"
             case _:
+                return self._named_text(node, local)
+
+    def _named_text(self, node: ast.expr, local: Variables) -> str:
+        """The text of a variable, a constant or a function of the project, or of such texts one after another."""
+        match node:
+            case ast.Name(id=name) if name in local:
+                return _alternatives(self.text(each) for each in local[name])
+            case ast.Name(id=name):
+                return self._constants.get(name, "")
+            case ast.Call(func=ast.Name(id=name)) if name in self._functions:
+                return self._returned(self._functions[name])
+            case ast.BinOp(left=first, op=ast.Add(), right=second) if text := self.text(first, local):
+                return text + (self.text(second, local) or "{...}")
+            case _:
                 return ""
+
+    def _returned(self, function: ast.FunctionDef) -> str:
+        """The texts that a function returns."""
+        returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value]
+        return _alternatives(self.text(each) for each in returned if not isinstance(each, ast.Call))
 
     def _part(self, node: ast.expr) -> str:
         value = node.value if isinstance(node, ast.FormattedValue) else node
+        if isinstance(value, ast.Call) and _last_name(value.func) != "quoted_command":
+            return "{...}"
         if text := self.text(value):
             return text if not isinstance(value, ast.IfExp | ast.BoolOp) else "{...}"
         match value:
@@ -134,6 +172,8 @@ def _error_classes(trees: Mapping[Path, ast.Module]) -> set[type[MondrianError]]
 
 def _section(kind: type[MondrianError], messages: list[ErrorMessage]) -> str:
     facts = f"Exit status {kind.exit_status}; HTTP {_http(kind)}, type `{problem_type(kind.__new__(kind))}`."
+    if kind is BadPhotograph:
+        facts += " {detail} is one of the lines that follow the first."
     if (base := kind.__mro__[1]) is not MondrianError:
         facts += f" A kind of {_link(base)}."
     parts = [f"## {kind.__name__}", escaped_prose(_summary(kind)), facts]
@@ -172,6 +212,30 @@ def _last_name(node: ast.expr) -> str:
             return name
         case _:
             return ""
+
+
+def _alternatives(texts: Iterable[str]) -> str:
+    return " / ".join(dict.fromkeys(filter(None, texts)))
+
+
+def _calls_with_variables(tree: ast.Module) -> Iterator[tuple[ast.Call, Variables]]:
+    """All calls, each with the values that its function assigns to variables."""
+    local: dict[ast.Call, dict[str, list[ast.expr]]] = {
+        node: {} for node in ast.walk(tree) if isinstance(node, ast.Call)
+    }
+    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
+        assigned: dict[str, list[ast.expr]] = defaultdict(list)
+        for node in ast.walk(function):
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                    assigned[name].append(value)
+                case ast.Assign(targets=[ast.Tuple(elts=names)], value=ast.Tuple(elts=values)):
+                    for each, value in zip(names, values, strict=True):
+                        assigned[_last_name(each)].append(value)
+        for node in ast.walk(function):
+            if isinstance(node, ast.Call):
+                local[node] |= assigned
+    yield from local.items()
 
 
 def _calls_of_base_constructors(tree: ast.Module) -> dict[ast.Call, str]:

@@ -11,13 +11,14 @@ from typing import Any
 
 from mondrian_core.markdown import Markdown, markdown_table
 from mondrian_core.serving.http.api_docs import AREAS
+from mondrian_core.serving.http.api_examples import JOB_SCHEMA
 from mondrian_core.serving.http.app import create_app
 from mondrian_core.serving.http.error_pages import ANY_PROBLEM
 from mondrian_core.serving.http.responses import DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS, job_headers, job_json
 from mondrian_core.serving.http.security import SAFE_METHODS, UNAUTHENTICATED_PATHS, is_public_path
 from mondrian_core.settings import Settings
 from mondrian_core.store import Job
-from tests.architecture.reference.http_answers import ANSWERS, JOB, shown_form
+from tests.architecture.reference.http_examples import curl_commands, shown_json
 from tests.architecture.reference.prose_markup import escaped_prose
 
 PAGE = "docs/reference/http.md"
@@ -72,27 +73,6 @@ HEADERS = {
     "X-Model-Used": "as `model_used`",
     "X-Adapter-Version": "as `adapter_version`",
 }
-# What the OpenAPI document has no place for.
-EXAMPLES = {
-    "POST /analyze": """\
-curl -F image=@photo.jpg -F advisor=ansel http://127.0.0.1:5100/analyze""",
-    "GET /jobs/{job_id}/events": """\
-curl -N http://127.0.0.1:5100/jobs/JOB_ID/events""",
-    "POST /jobs/{job_id}/recommendations/{dimension}/judgement": """\
-curl --json '{"useful": false}' http://127.0.0.1:5100/jobs/JOB_ID/recommendations/lighting/judgement""",
-    "POST /jobs/{job_id}/crop/decision": """\
-curl --json '{"accepted": true}' http://127.0.0.1:5100/jobs/JOB_ID/crop/decision""",
-    "POST /jobs/{job_id}/rating": """\
-curl --json '{"rating": 4}' http://127.0.0.1:5100/jobs/JOB_ID/rating""",
-    "POST /advisors": """\
-curl --json '{"name": "Ansel Adams", "bio": "Black and white landscapes."}' http://127.0.0.1:5100/advisors""",
-    "GET /critiques": """\
-curl 'http://127.0.0.1:5100/critiques?advisor=ansel&lowest=7&order=best'""",
-    "GET /critiques/export": """\
-curl -o critiques.csv 'http://127.0.0.1:5100/critiques/export?advisor=ansel&format=csv'""",
-    "POST /critiques/import": """\
-curl -F files=@critiques.csv -F advisor=ansel http://127.0.0.1:5100/critiques/import""",
-}
 _START = f"""# HTTP
 
 This page is generated from the service's OpenAPI document, which the service offers itself: as `/openapi.json`, and as
@@ -103,6 +83,9 @@ a page to read and to try at `/docs`. `mondrian serve` listens on `http://127.0.
 - **Waiting.** `POST /analyze` waits up to {DEFAULT_WAIT_SECONDS:.0f} seconds for the critique. `Prefer: wait=20`
   changes that (at most {MAX_WAIT_SECONDS:.0f}); `Prefer: respond-async` doesn't wait. A later answer is at `Location`.
 - **Repeating.** A request with an `Idempotency-Key` that was used before returns the job of the first one.
+- **Examples** name this machine's service, the advisor `ansel` and the versions `v0003` and `v0004`. Words in capitals,
+  such as `JOB_ID`, stand for values, and `...` in an answer for the other dimensions, or the other keys of a job. Any
+  value may be null: it is unknown, or there is none.
 - **Errors** are problem details (RFC 9457): `type`, `title` (what happened), `status`, `detail` (what to do next). The
   page [Errors](errors.md) lists the types. Below `/v1/` errors have OpenAI's form.
 
@@ -123,7 +106,7 @@ other than {", ".join(SAFE_METHODS)} must come from the service's own page.
 def http_page() -> str:
     """The page as Markdown."""
     document = service_openapi()
-    parts = [_START, _statuses(), _job_section(), "## Routes", _contents(document)]
+    parts = [_START, _statuses(), _job_section(document), "## Routes", _contents(document)]
     for area, text in AREAS.items():
         parts += [f"## {area}", escaped_prose(text)]
         parts += [_route(document, name, operation) for name, operation in _operations(document, area)]
@@ -161,7 +144,7 @@ def _statuses() -> str:
     return f"## Statuses of every route\n\nThe sections below name the other ones.\n\n{table}"
 
 
-def _job_section() -> str:
+def _job_section(document: Mapping[str, Any]) -> str:
     job = Job(id="", filename=None, advisor=None, status="completed")
     rows = [(Markdown(f"`{key}`"), Markdown(JOB_KEYS[key])) for key in job_json(job)]
     headers = [(Markdown(f"`{name}`"), Markdown(HEADERS[name])) for name in job_headers(job)]
@@ -171,6 +154,8 @@ def _job_section() -> str:
             "Every critique is a job. Once it is completed, the keys of the critique (`dimensional_analysis`, "
             "`overall_grade`, ...) are at the top level too. Times are UTC.",
             markdown_table(("key", "value"), rows),
+            "Example:",
+            f"```text\n{shown_json(document['components']['schemas'][JOB_SCHEMA]['example'])}\n```",
             'Headers of an answer with a job; "pending" before it has ended:',
             markdown_table(("header", "value"), headers),
         )
@@ -186,9 +171,10 @@ def _route(document: Mapping[str, Any], name: str, operation: Mapping[str, Any])
         parts.append(markdown_table(("parameter", "in", "type", "meaning"), rows))
     for kind, content in operation.get("requestBody", {}).get("content", {}).items():
         parts.append(f"Body, `{kind}`:\n\n{_schema_table(document, content['schema'])}")
-    parts.append(_answers(name, operation))
-    if example := EXAMPLES.get(name):
-        parts.append(f"```text\n{example}\n```")
+    command = curl_commands(name, operation, token=_access(method, path, operation) == "champion")
+    parts += ["Example:", f"```text\n{command}\n```", _answers(operation)]
+    if example := _answer_example(operation):
+        parts.append(example)
     return "\n\n".join(parts)
 
 
@@ -270,7 +256,18 @@ def _type_text(schema: Mapping[str, Any]) -> str:
     return str(kind)
 
 
-def _answers(name: str, operation: Mapping[str, Any]) -> str:
+def _answer_example(operation: Mapping[str, Any]) -> str:
+    """The example of the JSON answer; "" where the route has none."""
+    for status, response in operation["responses"].items():
+        answer = response.get("content", {}).get("application/json", {})
+        if status < "300" and "$ref" in answer.get("schema", {}):
+            return "The answer is the [job](#the-job)."
+        if status < "300" and "example" in answer:
+            return f"```text\n{shown_json(answer['example'])}\n```"
+    return ""
+
+
+def _answers(operation: Mapping[str, Any]) -> str:
     usual = {str(status) for status in ANY_PROBLEM}
     lines = []
     for status, response in sorted(operation["responses"].items()):
@@ -282,6 +279,4 @@ def _answers(name: str, operation: Mapping[str, Any]) -> str:
         about = re.sub(r"(; |^)as a page if HTML is preferred$", "", about, flags=re.IGNORECASE)
         said = "a problem" if is_plain_problem else escaped_prose(about)
         lines.append(f"- {status}{f' ({kinds})' * bool(kinds)}: {said}".rstrip(": "))
-    if form := ANSWERS.get(name):
-        lines += ["", f"Form: {'the [job](#the-job)' if form == JOB else f'`{shown_form(form)}`'}"]
     return "\n".join(["Answers:", "", *lines]) if lines else ""
