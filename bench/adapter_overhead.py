@@ -190,11 +190,12 @@ def sample_question() -> tuple[list[dict[str, Any]], Any]:
     """(messages, photograph) of one question to mini, the same at every call."""
     import numpy as np
 
-    from mondrian_core.mini import renderer
+    from mondrian_core.mini.renderer import render_scene
+    from mondrian_core.mini.scene import sample_scene
     from mondrian_core.prompts import AdvisorPrompt, critique_messages
 
-    return critique_messages(AdvisorPrompt("ansel", "Ansel Adams")), renderer.render_scene(
-        renderer.sample_scene(np.random.default_rng(0))
+    return critique_messages(AdvisorPrompt("ansel", "Ansel Adams")), render_scene(
+        sample_scene(np.random.default_rng(0))
     )
 
 

@@ -51,7 +51,8 @@ class AnswerLayoutResult:
 def advisor_rows(seed: int, count: int) -> list[DatasetRow]:
     """Rendered photographs with critiques of the synthetic advisor."""
     from mondrian_core.dataset_types import DatasetRow
-    from mondrian_core.mini import renderer
+    from mondrian_core.mini.renderer import render_scene
+    from mondrian_core.mini.scene import sample_scene
     from mondrian_core.mini.scene_critic import write_scene_critique
     from mondrian_core.mini.tastes import ANSEL
     from mondrian_core.prompts import AdvisorPrompt, training_messages
@@ -60,13 +61,13 @@ def advisor_rows(seed: int, count: int) -> list[DatasetRow]:
 
     rng, advisor_prompt, rows = np.random.default_rng(seed), AdvisorPrompt("ansel", "Ansel Adams"), []
     for number in range(count):
-        scene = renderer.sample_scene(rng)
+        scene = sample_scene(rng)
         critique = write_scene_critique(scene, ANSEL, rng)
         answer = training_target(critique)
         rows.append(
             DatasetRow(
                 photo_id=f"scene{number}",
-                image=renderer.render_scene(scene),
+                image=render_scene(scene),
                 messages=training_messages(advisor_prompt, answer),
                 answer=answer,
                 scores={name: float(critique.scores[name]) for name in DIMENSIONS},

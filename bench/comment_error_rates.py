@@ -25,7 +25,7 @@ from mondrian_core.evaluation.gates.comments_gate import COMMENTS
 from mondrian_core.evaluation.gates.results import FAIL, GateMeasurements, GateResult
 from mondrian_core.evaluation.measure.comment_measurement import comment_measurement
 from mondrian_core.evaluation.measure.samples import load_evaluation_samples
-from mondrian_core.mini.renderer import sample_scene
+from mondrian_core.mini.scene import sample_scene
 from mondrian_core.mini.scene_critic import ANSEL, GENERIC, WATKINS, score_scene
 from mondrian_core.mini.tastes import AdvisorTaste
 from mondrian_core.recipes import GateRecipe

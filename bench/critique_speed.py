@@ -78,9 +78,10 @@ def measure_critique_speed(pairs: int, base_model: str) -> dict[str, Any]:
 
 def _render_scene(seed: int) -> Image.Image:
     """A rendered photograph for a seed."""
-    from mondrian_core.mini import renderer
+    from mondrian_core.mini.renderer import render_scene
+    from mondrian_core.mini.scene import sample_scene
 
-    return renderer.render_scene(renderer.sample_scene(np.random.default_rng(seed)))
+    return render_scene(sample_scene(np.random.default_rng(seed)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,8 @@ from PIL import Image, ImageOps
 from mondrian_core.errors import BadPhotograph
 from mondrian_core.image_alignment import comparison_thumbnail
 from mondrian_core.images import PHOTOGRAPH_SUFFIXES, downscale_to_fit, jpeg_bytes, open_photograph
-from mondrian_core.mini.renderer import render_scene, sample_scene
+from mondrian_core.mini.renderer import render_scene
+from mondrian_core.mini.scene import sample_scene
 from mondrian_core.near_duplicates import (
     PhotographFingerprint,
     near_duplicate_pairs,

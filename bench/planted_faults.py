@@ -80,22 +80,23 @@ class PlantedFault:
 
 def make_scene_split(photographs: int, seed: int) -> SceneSplit:
     """Scenes of mini's renderer, `photographs` of them for training."""
-    from mondrian_core.mini import renderer
+    from mondrian_core.mini.scene import sample_scene
 
     rng = np.random.default_rng(seed)
-    scenes = [renderer.sample_scene(rng) for _ in range(photographs + TEST_PHOTOGRAPHS)]
+    scenes = [sample_scene(rng) for _ in range(photographs + TEST_PHOTOGRAPHS)]
     return SceneSplit(tuple(scenes[:photographs]), tuple(scenes[photographs:]))
 
 
 def _scene_row(scene: Scene, taste: AdvisorTaste, number: int, side: str = "train") -> DatasetRow:
     """A scene with one advisor's critique."""
-    from mondrian_core.mini import renderer, scene_critic
+    from mondrian_core.mini import scene_critic
+    from mondrian_core.mini.renderer import render_scene
 
     critique = scene_critic.write_scene_critique(scene, taste, np.random.default_rng(number))
     answer = canonical_answer(critique)
     return DatasetRow(
         photo_id=f"{side}-{number}",
-        image=renderer.render_scene(scene),
+        image=render_scene(scene),
         messages=training_messages(ADVISOR_PROMPT, answer),
         answer=answer,
         scores=critique.scores,

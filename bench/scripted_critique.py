@@ -48,7 +48,7 @@ class TimedScript:
 
 def scripted_texts(count: int) -> list[str]:
     """Canonical answers to write."""
-    from mondrian_core.mini import renderer
+    from mondrian_core.mini.scene import sample_scene
     from mondrian_core.mini.scene_critic import write_scene_critique
     from mondrian_core.mini.tastes import ANSEL
     from mondrian_core.rubric import DIMENSIONS, make_critique
@@ -57,7 +57,7 @@ def scripted_texts(count: int) -> list[str]:
     database = os.environ.get(SAMPLES)
     if database is None:
         rng = np.random.default_rng(0)
-        return [training_target(write_scene_critique(renderer.sample_scene(rng), ANSEL, rng)) for _ in range(count)]
+        return [training_target(write_scene_critique(sample_scene(rng), ANSEL, rng)) for _ in range(count)]
     columns = [f"{name}_{kind}" for kind in ("score", "comment") for name in DIMENSIONS]
     given = " AND ".join(f"{name}_comment <> ''" for name in DIMENSIONS)
     with sqlite3.connect(f"file:{Path(database).resolve()}?mode=ro", uri=True) as connection:
@@ -179,9 +179,10 @@ class ScriptedStage:
 
 
 def _photograph(seed: int) -> Image.Image:
-    from mondrian_core.mini import renderer
+    from mondrian_core.mini.renderer import render_scene
+    from mondrian_core.mini.scene import sample_scene
 
-    return renderer.render_scene(renderer.sample_scene(np.random.default_rng(seed)))
+    return render_scene(sample_scene(np.random.default_rng(seed)))
 
 
 @contextmanager

@@ -205,9 +205,10 @@ def _photograph(seed: int) -> bytes:
     import numpy as np
 
     from mondrian_core.images import jpeg_bytes
-    from mondrian_core.mini import renderer
+    from mondrian_core.mini.renderer import render_scene
+    from mondrian_core.mini.scene import sample_scene
 
-    return jpeg_bytes(renderer.render_scene(renderer.sample_scene(np.random.default_rng(seed))))
+    return jpeg_bytes(render_scene(sample_scene(np.random.default_rng(seed))))
 
 
 def _prepare(workspace: Path, adapters: Path, *, real: bool) -> _PromotionHistory:

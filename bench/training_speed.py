@@ -45,7 +45,8 @@ def rendered_rows(count: int) -> list[Any]:
     import numpy as np
 
     from mondrian_core.dataset_types import DatasetRow
-    from mondrian_core.mini import renderer
+    from mondrian_core.mini.renderer import render_scene
+    from mondrian_core.mini.scene import sample_scene
     from mondrian_core.mini.scene_critic import write_scene_critique
     from mondrian_core.mini.tastes import GENERIC
     from mondrian_core.prompts import AdvisorPrompt, training_messages
@@ -53,14 +54,14 @@ def rendered_rows(count: int) -> list[Any]:
 
     rng, advisor_prompt, rows = np.random.default_rng(5), AdvisorPrompt("ansel", "Ansel Adams"), []
     for number in range(count):
-        scene = renderer.sample_scene(rng)
+        scene = sample_scene(rng)
         critique = write_scene_critique(scene, GENERIC, rng)
         answer = canonical_answer(critique)
         scores = {name: float(critique.assessments[name].score) for name in DIMENSIONS}
         rows.append(
             DatasetRow(
                 photo_id=f"row{number}",
-                image=renderer.render_scene(scene),
+                image=render_scene(scene),
                 messages=training_messages(advisor_prompt, answer),
                 answer=answer,
                 scores=scores,

@@ -1,4 +1,4 @@
-"""Measures mini as a user meets it: greedy, unconstrained, through mlx-vlm.
+"""Measures mini as a user meets it: greedy, unconstrained, through mlx-vlm, in both forms of an answer.
 
 `python -m mini_training.evaluate [--model DIR] [--photographs N] [--real FOLDER]` prints one JSON object.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from mini_training.advice_metrics import AdviceAnswer, advice_metrics, read_critique, readable_share
+from mini_training.answer_forms import sample_comparison
 from mini_training.model_card import write_model_card
-from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_strict
 from mondrian_core.mini import mini_weights_path
 from mondrian_core.mini.renderer import render_scene
-from mondrian_core.mini.scene import sample_scene
+from mondrian_core.mini.scene import Scene, sample_scene
 from mondrian_core.mini.scene_critic import GENERIC, score_scene
 from mondrian_core.models import cpu_blas
-from mondrian_core.prompts import AdvisorPrompt, critique_messages
-from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.prompts import AdvisorPrompt, ChatMessage, comparison_messages, critique_messages
+from mondrian_core.rubric import DIMENSIONS, AnswerForm
 
 VOICE = AdvisorPrompt(GENERIC.advisor, GENERIC.name, GENERIC.bio)
+ADVISING_VOICE = replace(VOICE, form=AnswerForm.ADVICE)
 EVALUATION_SEED = 990_000_000  # far from every bank of the training script
+MAX_TOKENS = 640
 
 
 @dataclass(frozen=True)
@@ -40,31 +45,34 @@ class MiniAnswer:
     speed: float
 
 
-def make_mini_answerer(folder: Path) -> Any:
-    """A function from picture to Answer, on a freshly loaded model."""
+Ask = Callable[[list[ChatMessage], Image.Image], MiniAnswer]
+
+
+def make_mini_asker(folder: Path) -> Ask:
+    """A function from messages and picture to the answer, on a freshly loaded model."""
     cpu_blas.preload_openblas()
     import mlx_vlm
 
     model, processor = mlx_vlm.load(str(folder))
-    prompt = processor.apply_chat_template(critique_messages(VOICE), tokenize=False, add_generation_prompt=True)
 
-    def answer(picture: Image.Image) -> MiniAnswer:
-        result = mlx_vlm.generate(model, processor, prompt, image=[picture], max_tokens=400, temperature=0.0)
-        try:
-            critique = parse_critique_strict(result.text)
-        except CritiqueParseError:
-            return MiniAnswer(None, result.text, result.generation_tokens, result.generation_tps)
-        scores = np.array([critique.scores[name] for name in DIMENSIONS], float)
+    def ask(messages: list[ChatMessage], picture: Image.Image) -> MiniAnswer:
+        prompt = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        result = mlx_vlm.generate(model, processor, prompt, image=[picture], max_tokens=MAX_TOKENS, temperature=0.0)
+        read = read_critique(result.text)
+        scores = np.array([read.scores[name] for name in DIMENSIONS], float) if read else None
         return MiniAnswer(scores, result.text, result.generation_tokens, result.generation_tps)
 
-    return answer
+    return ask
 
 
-def rendered_test_set(count: int) -> tuple[list[Image.Image], NDArray[np.float64]]:
-    """Photographs never trained on and their generic scores (count, 8)."""
-    scenes = [sample_scene(np.random.default_rng(EVALUATION_SEED + i)) for i in range(count)]
-    truth = np.array([[score_scene(scene, GENERIC)[name] for name in DIMENSIONS] for scene in scenes], float)
-    return [render_scene(scene) for scene in scenes], truth
+def evaluation_scenes(count: int) -> list[Scene]:
+    """Scenes never trained on."""
+    return [sample_scene(np.random.default_rng(EVALUATION_SEED + i)) for i in range(count)]
+
+
+def true_scores(scenes: Sequence[Scene]) -> NDArray[np.float64]:
+    """(count, 8) scores of a plain critic."""
+    return np.array([[score_scene(scene, GENERIC)[name] for name in DIMENSIONS] for scene in scenes], float)
 
 
 def mini_metrics(answers: list[MiniAnswer], truth: NDArray[np.float64]) -> dict[str, Any]:
@@ -88,7 +96,27 @@ def mini_metrics(answers: list[MiniAnswer], truth: NDArray[np.float64]) -> dict[
     }
 
 
-def measure_on_real_photographs(folder: Path, answer: Any) -> dict[str, Any]:
+def measure_rendered(ask: Ask, scenes: Sequence[Scene]) -> dict[str, Any]:
+    """Figures of the first form, of advice and of answers in comparison with a portfolio, and their readability."""
+    plain, advised, compared = [], [], []
+    for i, scene in enumerate(scenes):
+        picture = render_scene(scene)
+        plain.append(ask(critique_messages(VOICE), picture))
+        advised.append(ask(critique_messages(ADVISING_VOICE), picture))
+        prompt = (VOICE, ADVISING_VOICE)[i % 2]
+        comparison = sample_comparison(score_scene(scene, GENERIC), GENERIC, np.random.default_rng(i))
+        compared.append(ask(comparison_messages(prompt, comparison), picture))
+        if (i + 1) % 20 == 0:
+            print(f"{i + 1} of {len(scenes)} photographs", file=sys.stderr, flush=True)
+    advice = [AdviceAnswer(scene, read_critique(each.text)) for scene, each in zip(scenes, advised, strict=True)]
+    return {
+        "comments": mini_metrics(plain, true_scores(scenes)),
+        "advice": {**mini_metrics(advised, true_scores(scenes)), **advice_metrics(advice)},
+        "comparisons_readable": readable_share([each.text for each in compared]),
+    }
+
+
+def measure_on_real_photographs(folder: Path, ask: Ask) -> dict[str, Any]:
     """Compliance on every real photograph below `folder`; files that are not images are left out."""
     answers = {}
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png")):
@@ -97,7 +125,7 @@ def measure_on_real_photographs(folder: Path, answer: Any) -> dict[str, Any]:
                 picture = ImageOps.exif_transpose(opened).convert("RGB")
         except OSError:
             continue
-        answers[path.name] = answer(picture)
+        answers[path.name] = ask(critique_messages(ADVISING_VOICE), picture)
     read = {name: a.scores for name, a in answers.items() if a.scores is not None}
     scores = np.array(list(read.values()))
     return {
@@ -111,17 +139,16 @@ def measure_on_real_photographs(folder: Path, answer: Any) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Print the figures as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=mini_weights_path())
     parser.add_argument("--photographs", type=int, default=120)
     parser.add_argument("--real", type=Path, help="a folder of real photographs")
     parser.add_argument("--card", action="store_true", help="write the figures into the model card (README.md)")
     options = parser.parse_args(arguments)
-    answer, began = make_mini_answerer(options.model), time.time()
-    pictures, truth = rendered_test_set(options.photographs)
-    report: dict[str, Any] = {"rendered": mini_metrics([answer(picture) for picture in pictures], truth)}
+    ask, began = make_mini_asker(options.model), time.time()
+    report: dict[str, Any] = measure_rendered(ask, evaluation_scenes(options.photographs))
     if options.real:
-        report["real"] = measure_on_real_photographs(options.real, answer)
+        report["real"] = measure_on_real_photographs(options.real, ask)
     report["seconds"] = round(time.time() - began, 1)
     print(json.dumps(report, indent=2))
     if options.card:

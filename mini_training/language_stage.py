@@ -8,7 +8,7 @@ Legend: `B` batch, `T` tokens, `N` image tokens, `D` width, `A` answer tokens in
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -19,30 +19,26 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  PyTorch's own convention
 from numpy.typing import NDArray
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from mini_training.answer_forms import COMPARISON_SHARE, sample_answer_example
 from mini_training.architecture import MERGE, PATCH
 from mini_training.picture_bank import load_picture_shards
-from mini_training.prompt_sampling import RANDOM_SCORE_SHARE, free_scores, sample_advisor_prompt
 from mini_training.vision_stage import vision_tower_outputs
 from mondrian_core.mini.scene import Scene
-from mondrian_core.mini.scene_critic import ANSEL, GENERIC, WATKINS, compose_critique, score_scene
-from mondrian_core.prompts import critique_messages
+from mondrian_core.mini.scene_critic import GENERIC, score_scene
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
 
 DIGIT_WEIGHT = 8.0
 GRADE_WEIGHT = 5.0
+LENGTH_STEP, ANSWER_STEP = 64, 1024  # sizes that recur, so that freed memory is used again
+PRIORITY_WEIGHT = 3.0  # the first priority is the answer's most useful word
 SCORE_SPREAD = 0.8  # points; neighbours of the right score are half right, so greedy answers lean to the middle
 SCORE_KEY = '": {"score": '
-GRADE_KEY = '."}}, "overall_grade": "'
-
-
-def mirrored_scene(scene: Scene) -> Scene:
-    """The scene of the picture seen in a mirror."""
-    return dataclasses.replace(
-        scene, subject_x=1 - scene.subject_x, tilt_deg=-scene.tilt_deg, mass=-scene.mass, light_x=1 - scene.light_x
-    )
+GRADE_PIECE, PRIORITY_PIECE = '"overall_grade": "', '"priority_improvements": ["'
 
 
 @dataclass(frozen=True)
@@ -55,64 +51,69 @@ class VisionFeatureGroup:
 
 
 @torch.no_grad()
-def compute_vision_features(
-    model: nn.Module, folder: Path, *, mirror: bool, size: int = 64
-) -> list[VisionFeatureGroup]:
-    """Features of every picture of a bank, and of its mirror image as well."""
+def compute_vision_features(model: nn.Module, folder: Path, size: int = 64) -> list[VisionFeatureGroup]:
+    """Features of every picture of a bank, `size` at once.
+
+    Mirror images are left out: where rivals stand is drawn from the scene's seed, so a mirrored scene has other boxes.
+    """
     seen = []
     for shard in load_picture_shards(folder):
-        for flip in (False, True) if mirror else (False,):
-            pictures = shard.pictures[:, :, ::-1] if flip else shard.pictures
-            parts = []
-            for i in range(0, len(pictures), size):
-                with torch.autocast("cpu", torch.bfloat16):
-                    features = torch.stack(
-                        [f.float() for f in vision_tower_outputs(model.model.visual, pictures[i : i + size])], 1
-                    )
-                parts.append(features.numpy().astype(np.float16))
-            grid = (pictures.shape[1] // (PATCH * MERGE), pictures.shape[2] // (PATCH * MERGE))
-            scenes = [mirrored_scene(scene) for scene in shard.scenes] if flip else shard.scenes
-            seen.append(VisionFeatureGroup(np.concatenate(parts), scenes, grid))
+        parts = []
+        for i in range(0, len(shard.pictures), size):
+            with torch.autocast("cpu", torch.bfloat16):
+                features = vision_tower_outputs(model.model.visual, shard.pictures[i : i + size])
+            parts.append(torch.stack([f.float() for f in features], 1).numpy().astype(np.float16))
+        grid = (shard.pictures.shape[1] // (PATCH * MERGE), shard.pictures.shape[2] // (PATCH * MERGE))
+        seen.append(VisionFeatureGroup(np.concatenate(parts), shard.scenes, grid))
         print(f"looked at {shard.aspect}: {len(shard.scenes)}", flush=True)
     return seen
 
 
 class AnswerEncoder:
-    """Encodes a scene as token ids: the prompt before the picture, the prompt after it, the answer."""
+    """Encodes a scene as token ids: the prompt before the picture, the prompt after it, the answer.
+
+    With `whole` False the answer is the scores alone after a short prompt, so that a step is cheap.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, *, whole: bool) -> None:
-        self.tokenizer, self.whole = tokenizer, whole
+        self.tokenizer, self.whole, self.compared = tokenizer, whole, False
         self.image = tokenizer.convert_tokens_to_ids("<|image_pad|>")
         self.end = tokenizer.convert_tokens_to_ids("<|im_end|>")
         self.key = tokenizer.encode(SCORE_KEY)[-1]
-        self.grade_key = tokenizer.encode(GRADE_KEY)[-1]
         self.digits = tokenizer.convert_tokens_to_ids(list("0123456789"))
+        spelled = {ident: piece.replace("Ġ", " ") for piece, ident in tokenizer.get_vocab().items()}
+        self.grade_pieces = {ident for ident, piece in spelled.items() if piece.endswith(GRADE_PIECE)}
+        self.priority_pieces = {ident for ident, piece in spelled.items() if piece.endswith(PRIORITY_PIECE)}
+
+    def begin_batch(self, rng: np.random.Generator) -> None:
+        """Prompts with a comparison are three times as long, so they have batches of their own."""
+        self.compared = bool(rng.random() < COMPARISON_SHARE)
 
     def encode_scene(self, scene: Scene, rng: np.random.Generator) -> tuple[list[int], list[int], list[int], bool]:
         """(ids before the image tokens, ids after them, answer ids with the end token, whether its digits count)."""
-        scores, honest = score_scene(scene, GENERIC), True
-        messages = critique_messages(sample_advisor_prompt(rng))
-        if not self.whole:  # the scores alone come with a short prompt, so that a step is cheap
-            messages = [{"role": "user", "content": [{"type": "image"}]}]
+        if self.whole:
+            example = sample_answer_example(scene, rng, compared=self.compared)
+            messages, answer, honest = example.messages, example.answer, example.honest
+        else:
+            messages, honest = [{"role": "user", "content": [{"type": "image"}]}], True
+            answer = canonical_answer(make_critique(score_scene(scene, GENERIC), dict.fromkeys(DIMENSIONS, ".")))
         prompt = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         before, after = prompt.split("<|image_pad|>")
-        if self.whole:
-            # Some answers borrow an advisor's words (never the taste), so that an adapter meets words the base can say.
-            taste = (GENERIC, ANSEL, WATKINS)[int(rng.choice(3, p=[0.7, 0.17, 0.13]))]
-            if rng.random() < RANDOM_SCORE_SHARE:
-                scores, honest = free_scores(scores, rng), False
-            answer = canonical_answer(compose_critique(scene, scores, taste, rng))
-        else:
-            answer = canonical_answer(make_critique(scores, dict.fromkeys(DIMENSIONS, ".")))
         encode = self.tokenizer.encode
         return encode(before), encode(after), [*encode(answer), self.end], honest
 
     def weights(self, answer: list[int], honest: bool = True) -> list[float]:
-        """Loss weight of every answer token: the digit after a score key weighs most, then the grade."""
+        """Loss weight of every answer token: the digit after a score key weighs most, then grade and priorities."""
         weight = [(DIGIT_WEIGHT if honest else 0.0) if before == self.key else 1.0 for before in [-1, *answer[:-1]]]
-        if self.grade_key in answer:
-            at = answer.index(self.grade_key) + 1
-            weight[at : at + 3] = [GRADE_WEIGHT] * 3
+        within = False
+        for at, token in enumerate(answer):
+            if within and weight[at] == 1.0:
+                weight[at] = PRIORITY_WEIGHT
+            if token in self.priority_pieces:
+                within = True
+            if token in self.grade_pieces:
+                within = False
+                weight[at + 1 : at + 4] = [GRADE_WEIGHT] * len(weight[at + 1 : at + 4])
         return weight
 
 
@@ -146,8 +147,10 @@ def collate_language_batch(
     """A batch of pictures of one size, each with a fresh prompt and phrasing."""
     height, width = group.grid
     n = height * width
+    writer.begin_batch(rng)
     written = [writer.encode_scene(group.scenes[i], rng) for i in chosen]
     longest = max(len(a) + n + len(b) + len(c) for a, b, c, _ in written)
+    longest += -longest % LENGTH_STEP
     ids = np.zeros((len(chosen), longest), np.int64)
     positions = np.zeros((3, len(chosen), longest), np.int64)
     image = np.zeros((len(chosen), longest), bool)
@@ -170,6 +173,9 @@ def collate_language_batch(
         columns += range(first, first + len(answer))
         targets += answer
         weights += writer.weights(answer, honest)
+    spare = -len(rows) % ANSWER_STEP
+    for filled, value in ((rows, 0), (columns, 0), (targets, 0), (weights, 0.0)):
+        filled += [value] * spare
     features = torch.from_numpy(group.features[chosen].astype(np.float32)).transpose(0, 1).flatten(1, 2)
     return LanguageBatch(
         ids=torch.from_numpy(ids),
@@ -207,6 +213,23 @@ def initialize_language_model(model: nn.Module) -> None:
         elif parameter.ndim == 2:
             gain = 0.5 if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
             parameter.normal_(0, gain * parameter.shape[1] ** -0.5)
+
+
+@torch.no_grad()
+def continue_language_model(model: nn.Module, tokenizer: Tokenizer, start: Path) -> None:
+    """Give the language model a folder's weights; embeddings of tokens that both tokenizers know carry over."""
+    text, prefix = model.model.language_model, "model.language_model."
+    released = {
+        key.removeprefix(prefix): value
+        for key, value in load_file(start / "model.safetensors").items()
+        if key.startswith(prefix)
+    }
+    known = json.loads((start / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    embeddings = text.state_dict()["embed_tokens.weight"].clone()
+    for piece, ident in tokenizer.get_vocab().items():
+        if piece in known:
+            embeddings[ident] = released["embed_tokens.weight"][known[piece]]
+    text.load_state_dict({**released, "embed_tokens.weight": embeddings})
 
 
 def _rate(step: int, total: int, peak: float, warm: int = 150) -> float:
@@ -307,6 +330,15 @@ def train_language_model(
                 print(f"  {name} held-out digit loss {held_out_digit_loss(model, held, writer):.3f}", flush=True)
             if step >= steps:
                 break
+
+
+def load_language_checkpoint(model: nn.Module, out: Path, name: str) -> int:
+    """Give the language model the weights of the checkpoint OUT/NAME.pt; its step, 0 when there is none."""
+    if not (out / f"{name}.pt").exists():
+        return 0
+    state = torch.load(out / f"{name}.pt", weights_only=False)
+    model.model.language_model.load_state_dict(state["text"])
+    return int(state["step"])
 
 
 def _resume(text: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Path) -> int:

@@ -1,23 +1,22 @@
 """mini's own byte-level BPE tokenizer, with Qwen's special tokens and chat template.
 
-Digits are split singly, as Qwen does, so "10" is two tokens and a score is read from its own positions. The scaffold
-of the canonical answer ('": {"score": ' and the like) is one piece each, which makes answers half as long.
+Digits are split singly, as Qwen does, so "10" is two tokens and a score is read from its own positions. Each piece of
+the canonical answer that never changes ('": {"score": ' and the like) is one token, which makes answers half as long.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from mini_training.prompt_sampling import CLAUSES, NAMES, sample_advisor_prompt
+from mini_training.answer_forms import COMPARISON_SHARE, sample_answer_example
+from mini_training.prompt_sampling import CLAUSES, NAMES
 from mondrian_core.mini.scene import sample_scene
-from mondrian_core.mini.scene_critic import ANSEL, GENERIC, WATKINS, write_scene_critique
-from mondrian_core.prompts import CRITIQUE_INSTRUCTION
-from mondrian_core.rubric import canonical_answer
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -32,6 +31,23 @@ SPECIAL_TOKENS = (
 SCAFFOLD = (
     r'\{"dimensional_analysis": \{"|": \{"score": |, "comment": "'
     r'|\."\}, "|"\}, "|\."\}\}, "overall_grade": "|"\}\}, "overall_grade": "|"\}'
+)
+VOCABULARY_SIZE = 3072
+# pieces of advice that follow a text, with and without its full stop, or a box
+_AFTER_TEXT = (
+    '", "recommendation": "',
+    '", "regions": [[',
+    '"}}, "strengths": ["',
+    '"}}, "priority_improvements": ["',
+    '"], "priority_improvements": ["',
+    '"], "overall_grade": "',
+    '", "',
+)
+_AFTER_BOX = (
+    ']]}, "',
+    ']]}}, "overall_grade": "',
+    ']]}}, "strengths": ["',
+    ']]}}, "priority_improvements": ["',
 )
 WORDS = r"""[a-z]+_[a-z]+|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
 VOCABULARY = (
@@ -64,50 +80,48 @@ CHAT_TEMPLATE = """{%- for message in messages -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"""
 
 
-def tokenizer_corpus(seed: int, count: int = 3000) -> Iterator[str]:
-    """Critiques of every taste, the prompts, and photographic English."""
+def answer_scaffold() -> str:
+    """A pattern of the pieces that stay whole; the first alternative that matches is taken, so the longest is first."""
+    pieces = [*_AFTER_TEXT, *("." + piece for piece in _AFTER_TEXT), *_AFTER_BOX]
+    escaped = [re.sub(r"([.\[\]{}])", r"\\\1", piece) for piece in pieces]
+    ordered = sorted([*escaped, *SCAFFOLD.split("|")], key=len, reverse=True)
+    return "|".join([*ordered, r"(?<=\d), (?=\d)"])
+
+
+def tokenizer_corpus(seed: int, count: int = 2500) -> Iterator[str]:
+    """Prompts and answers of every form, and photographic English."""
     rng = np.random.default_rng(seed)
-    for i in range(count):
-        taste = (GENERIC, GENERIC, ANSEL, WATKINS)[i % 4]
-        answer = canonical_answer(write_scene_critique(sample_scene(rng), taste, rng))
-        yield answer.replace('."', '"') if i % 20 == 0 else answer  # some people leave out the full stop
-        if i % 4 == 0:
-            yield f"system\n{sample_advisor_prompt(rng).system_message}"
-            yield f"user\n{CRITIQUE_INSTRUCTION}assistant\n"
+    for _ in range(count):
+        example = sample_answer_example(sample_scene(rng), rng, compared=bool(rng.random() < COMPARISON_SHARE))
+        yield example.answer
+        if rng.random() < 0.25:
+            for message in example.messages:
+                yield message["role"] + "\n" + "".join(part.get("text", "") for part in message["content"])
     for _ in range(6):
         yield VOCABULARY
         yield " " + VOCABULARY.title()
         yield " ".join((*CLAUSES, *NAMES))
 
 
-def train_mini_tokenizer(
-    seed: int, size: int = 2304, *, corpus: Iterable[str] | None = None, scaffold: str = SCAFFOLD
-) -> Tokenizer:
-    """Train the tokenizer; ids 0.. are the special tokens, then bytes, then merges.
-
-    Args:
-        seed: of the corpus.
-        size: largest vocabulary.
-        corpus: texts to learn from instead of `tokenizer_corpus`.
-        scaffold: pattern of the pieces that stay whole.
-    """
+def train_mini_tokenizer(seed: int) -> Tokenizer:
+    """A byte-level BPE of at most `VOCABULARY_SIZE` tokens; ids 0.. are the special tokens, then bytes, then merges."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(f"{scaffold}|{WORDS}"), behavior="isolated"),
+            pre_tokenizers.Split(Regex(f"{answer_scaffold()}|{WORDS}"), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=size,
+        vocab_size=VOCABULARY_SIZE,
         special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         min_frequency=3,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(corpus or tokenizer_corpus(seed), trainer)
+    tokenizer.train_from_iterator(tokenizer_corpus(seed), trainer)
     return tokenizer
 
 

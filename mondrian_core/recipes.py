@@ -83,7 +83,7 @@ class DataRecipe(_RecipeTable):
         default=0.0, ge=0.0, le=5.0, description="maximum rotation, cropped to the inscribed rectangle; 0: none"
     )
     answer_form: Literal["auto", "comments", "advice"] = Field(
-        default="comments",
+        default="auto",
         description="what an answer holds: comments, or advice too; auto: advice when half of the critiques recommend",
     )
     variants: int = Field(default=2, ge=0, le=8, description="augmented copies per training photograph")

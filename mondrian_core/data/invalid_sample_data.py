@@ -16,7 +16,7 @@ from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, Critique
 from mondrian_core.store import COMPLETED, FAILED, DimensionalProfile, Job
 
 if TYPE_CHECKING:
-    from mondrian_core.mini.renderer import Scene
+    from mondrian_core.mini.scene import Scene
 
 EMPTY_FILE, HTML_FILE, TRUNCATED_FILE, MISSING_FILE = (
     "moonlight.jpg",

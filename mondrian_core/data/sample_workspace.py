@@ -32,9 +32,10 @@ from mondrian_core.rubric import Critique
 from mondrian_core.settings import ALL_ADVISORS
 from mondrian_core.store import DimensionalProfile, Store, utc_timestamp
 from mondrian_core.store.photographs import Photograph, Photographs
+from mondrian_core.store.records import REGIONS
 
 if TYPE_CHECKING:
-    from mondrian_core.mini.renderer import Scene
+    from mondrian_core.mini.scene import Scene
 
 ADVISOR = "ansel"
 PORTFOLIO = f"source/advisor/photographer/{ADVISOR}"
@@ -150,8 +151,9 @@ def _move_into(building: Path, root: Path) -> None:
 
 
 def _fill(store: Store, workspace: Path, seed: int, photographs: int, listen: EventListener) -> dict[str, int]:
-    from mondrian_core.mini.renderer import render_scene, sample_scene
-    from mondrian_core.mini.scene_critic import ANSEL, WATKINS
+    from mondrian_core.mini.renderer import render_scene
+    from mondrian_core.mini.scene import sample_scene
+    from mondrian_core.mini.scene_critic import ADVISORS
 
     rng = np.random.default_rng(seed)
     plates = []
@@ -167,7 +169,7 @@ def _fill(store: Store, workspace: Path, seed: int, photographs: int, listen: Ev
         (workspace / path).write_bytes(_jpeg(render_scene(scene)))
         visitors.append((path, scene))
         listen(StageProgressed("init", photographs + number + 1, total, path))
-    for taste in (ANSEL, WATKINS):
+    for taste in ADVISORS.values():
         store.add_advisor(AdvisorPrompt(taste.advisor, taste.name, taste.bio, _PROMPT.format(name=taste.name)))
     good = [_profile(number, plate) for number, plate in enumerate(plates)]
     invalid = invalid_profiles(good, PORTFOLIO)
@@ -180,7 +182,7 @@ def _fill(store: Store, workspace: Path, seed: int, photographs: int, listen: Ev
     jobs = past_jobs(visitors, workspace / "analysis_md", rng, SAMPLE_START)
     store.import_jobs(jobs)
     return {
-        "advisors": 2,
+        "advisors": len(ADVISORS),
         "photographs": len(plates),
         "photographs without critique": len(visitors),
         "critiques": len(good),
@@ -191,7 +193,8 @@ def _fill(store: Store, workspace: Path, seed: int, photographs: int, listen: Ev
 
 def _render_photographs(count: int, rng: np.random.Generator, first: int = 0) -> Iterator[SamplePhotograph]:
     """Rendered photographs with the advisor's critiques; every eighth is stored sideways, as phones do."""
-    from mondrian_core.mini.renderer import render_scene, sample_scene
+    from mondrian_core.mini.renderer import render_scene
+    from mondrian_core.mini.scene import sample_scene
     from mondrian_core.mini.scene_critic import ANSEL, write_scene_critique
 
     missing = _photographs_per_split(count)
@@ -259,14 +262,22 @@ def _profile(number: int, plate: SamplePhotograph) -> DimensionalProfile:
     """The database row of a photograph; every fifth has a path from another machine."""
     path = f"{FOREIGN_ROOT}/{plate.path}" if number % 5 == 0 else plate.path
     created = (SAMPLE_START + timedelta(hours=number)).isoformat()
-    comments = {name: assessment.comment for name, assessment in plate.critique.assessments.items()}
+    critique = plate.critique
+    regions = {name: [list(box) for box in each.regions] for name, each in critique.assessments.items() if each.regions}
+    details = {
+        "strengths": list(critique.strengths),
+        "priority_improvements": list(critique.priority_improvements),
+        REGIONS: regions,
+    }
     return DimensionalProfile(
         id=str(uuid.uuid5(uuid.NAMESPACE_URL, plate.path)),
         advisor=ADVISOR,
         image_path=path,
-        scores=plate.critique.scores,
-        comments=comments,
-        overall_grade=plate.critique.overall_grade,
+        scores=critique.scores,
+        comments={name: each.comment for name, each in critique.assessments.items()},
+        recommendations=critique.recommendations,
+        overall_grade=critique.overall_grade,
         origin="human",
         created_at=created,
+        details={name: value for name, value in details.items() if value},
     )

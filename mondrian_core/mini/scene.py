@@ -22,21 +22,14 @@ ASPECTS: dict[str, tuple[int, int]] = {
     "4:5": (288, 360),
 }
 SUBJECTS = ("tree", "pine", "cabin", "rock", "figure", "tower")
-PALETTES: dict[str, tuple[tuple[float, float], ...]] = {
-    # (hue, saturation) of sky, horizon, far land, near land, subject; hues of one family or complements
-    "alpine": ((0.58, 0.45), (0.56, 0.18), (0.57, 0.25), (0.33, 0.35), (0.08, 0.45)),
-    "desert": ((0.57, 0.35), (0.09, 0.25), (0.05, 0.35), (0.07, 0.45), (0.06, 0.50)),
-    "autumn": ((0.58, 0.25), (0.10, 0.20), (0.07, 0.30), (0.10, 0.50), (0.04, 0.60)),
-    "dusk": ((0.68, 0.40), (0.04, 0.45), (0.72, 0.28), (0.70, 0.25), (0.05, 0.40)),
-    "coast": ((0.54, 0.35), (0.52, 0.12), (0.54, 0.25), (0.12, 0.25), (0.11, 0.30)),
-    "meadow": ((0.56, 0.35), (0.15, 0.12), (0.38, 0.22), (0.27, 0.45), (0.14, 0.40)),
-}
+PALETTES = ("alpine", "desert", "autumn", "dusk", "coast", "meadow")
 THIRDS = (1 / 3, 2 / 3)
 MAX_BLUR_PX = 5.0
 MAX_TILT_DEG = 9.0
 MAX_EV = 2.6
 MAX_RIVALS = 6
 MAX_LAYERS = 6
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +79,7 @@ def sample_scene(rng: np.random.Generator) -> Scene:
         seed=int(rng.integers(2**31)),
         aspect=str(rng.choice(list(ASPECTS), p=[0.3, 0.12, 0.16, 0.16, 0.14, 0.12])),
         mono=mono,
-        palette=str(rng.choice(list(PALETTES))),
+        palette=str(rng.choice(PALETTES)),
         subject=str(rng.choice(SUBJECTS)),
         subject_x=subject_x,
         subject_size=float(rng.uniform(0.26, 0.40)),
@@ -169,8 +162,3 @@ def _off_third(x: float) -> float:
     third = THIRDS[0] if x < 0.5 else THIRDS[1]
     towards_centre = (x > third) == (third < 0.5)
     return abs(x - third) / (1 / 6 if towards_centre else third - 0.08 if third < 0.5 else 0.92 - third)
-
-
-def generic_scores(scene: Scene) -> dict[str, int]:
-    """Scores that somebody without a taste of their own would give; nobody gives 0 or 10 (see `tastes.Taste`)."""
-    return {name: int(np.clip(round(10 * value), 1, 9)) for name, value in scene_qualities(scene).items()}

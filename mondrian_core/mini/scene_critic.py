@@ -1,140 +1,111 @@
-"""Write an advisor's critique of a rendered scene: scores from a taste, comments from visible facts."""
+"""Writes an advisor's critique of a scene: scores and comments, recommendations with boxes, strengths, priorities."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from mondrian_core.mini.scene import MAX_BLUR_PX, Scene, scene_qualities
-from mondrian_core.mini.tastes import ADVISORS, ANSEL, GENERIC, WATKINS, AdvisorTaste
-from mondrian_core.rubric import DIMENSIONS, Critique, make_critique
+from mondrian_core.mini.advice_phrases import PRIORITIES, RECOMMENDATIONS, STRENGTHS
+from mondrian_core.mini.scene import Scene
+from mondrian_core.mini.scene_facts import visible_facts
+from mondrian_core.mini.scene_faults import SceneFault, scene_faults
+from mondrian_core.mini.tastes import ADVISORS, ANSEL, GENERIC, OKONKWO, VOICES, WATKINS, AdvisorTaste, score_scene
+from mondrian_core.rubric import DIMENSIONS, MAX_PRIORITIES, REGION_SCALE, Assessment, Critique, Region, make_critique
 
 __all__ = [
     "ADVISORS",
     "ANSEL",
     "GENERIC",
+    "OKONKWO",
+    "VOICES",
     "WATKINS",
     "AdvisorTaste",
+    "advised_faults",
+    "by_priority",
     "compose_critique",
     "score_scene",
-    "visible_facts",
     "write_scene_critique",
+    "written_region",
 ]
 
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
+GOOD = 7  # a dimension with this score gets no advice, and may be named as a strength
+MOST_STRENGTHS = 2
+_STEP = 10  # boxes are written in hundredths, spelled in thousandths: fewer different numbers to learn
 
 
-def score_scene(scene: Scene, taste: AdvisorTaste) -> dict[str, int]:
-    """Whole scores of a scene by one advisor's taste, from the taste's lowest to its highest."""
-    scores = {}
-    for name, value in scene_qualities(scene).items():
-        points = taste.pivot + taste.slope.get(name, 1.0) * (10 * value - taste.pivot)
-        points += taste.offset.get(name, 0.0) + taste.habit_points(name, scene)
-        scores[name] = min(taste.highest, max(taste.lowest, math.floor(points + 0.5)))
-    return scores
+def advised_faults(scene: Scene, scores: Mapping[str, int], taste: AdvisorTaste) -> list[SceneFault]:
+    """What the advisor advises about: one fault for each dimension scored below `GOOD`, in the order of the rubric.
+
+    A fault that the advisor forgives isn't advised about, whatever the score.
+    """
+    chosen = []
+    for name, faults in scene_faults(scene).items():
+        blamed = [fault for fault in faults if fault.kind not in taste.forgives]
+        if scores[name] < GOOD and blamed:
+            chosen.append(blamed[0])
+    return chosen
 
 
-def visible_facts(scene: Scene) -> dict[str, tuple[str, ...]]:
-    """Visible facts of the scene, as short clauses by dimension."""
-    return {
-        "composition": _placement(scene),
-        "lighting": _exposure(scene),
-        "focus_sharpness": _focus(scene),
-        "color_harmony": _tones(scene),
-        "subject_isolation": _rivals(scene),
-        "depth_perspective": _depth(scene),
-        "visual_balance": _balance(scene),
-        "emotional_impact": _mood(scene),
-    }
-
-
-def _placement(scene: Scene) -> tuple[str, ...]:
-    x, what = scene.subject_x, scene.subject
-    side = "left" if x < 0.5 else "right"
-    if abs(x - 0.5) < 0.06:
-        return (f"the {what} stands dead centre", f"the {what} sits in the middle")
-    if x < 0.17 or x > 0.83:
-        return (f"the {what} is pushed to the {side} edge", f"the {side} edge crowds the {what}")
-    if min(abs(x - 1 / 3), abs(x - 2 / 3)) < 0.06:
-        return (f"the {what} stands on the {side} third", f"the {side} third carries the {what}")
-    return (f"the {what} stands a little off the {side} third",)
-
-
-def _exposure(scene: Scene) -> tuple[str, ...]:
-    over = scene.ev > 0
-    size = abs(scene.ev)
-    if size > 1.6:
-        return ("the highlights burn out",) if over else ("the shadows go black",)
-    if size > 0.7:
-        return ("it is a stop too bright",) if over else ("it is a stop too dark",)
-    return ("side light shapes the land",) if scene.relief > 0.55 else ("every tone is held",)
-
-
-def _focus(scene: Scene) -> tuple[str, ...]:
-    share = scene.blur_px / MAX_BLUR_PX
-    if share > 0.55:
-        return ("the whole view is blurred", "edges smear everywhere")
-    if share > 0.22:
-        return ("edges are soft", "fine texture is smoothed away")
-    if share > 0.06:
-        return ("texture is slightly soft",)
-    return ("texture is crisp throughout", "every blade is drawn")
-
-
-def _tones(scene: Scene) -> tuple[str, ...]:
-    if scene.mono:
-        names = ("the greys are pure", "a faint split tone shows", "split toning stains the greys")
-    else:
-        names = ("the hues are one family", "the hues drift apart", "the hues clash loudly")
-    return (names[0 if scene.clash < 0.33 else 1 if scene.clash < 0.66 else 2],)
-
-
-def _rivals(scene: Scene) -> tuple[str, ...]:
-    if scene.rivals == 0:
-        return (f"nothing competes with the {scene.subject}",)
-    count = NUMBERS[scene.rivals]
-    if scene.rivals == 1:
-        return (f"one bright shape competes with the {scene.subject}",)
-    return (f"{count} bright shapes compete", f"{count} rivals surround the {scene.subject}")
-
-
-def _depth(scene: Scene) -> tuple[str, ...]:
-    if scene.layers == 1:
-        planes = "a single plane"
-    else:
-        planes = f"{NUMBERS[scene.layers]} planes"
-    lead = "a path leads in" if scene.path > 0.35 else "no path leads in"
-    return (f"{planes}, {lead}", f"{planes} in {'deep haze' if scene.haze > 0.55 else 'clear air'}")
-
-
-def _balance(scene: Scene) -> tuple[str, ...]:
-    side = "right" if scene.tilt_deg > 0 else "left"
-    heavy = "right" if scene.mass > 0 else "left"
-    if abs(scene.tilt_deg) > 5:
-        return (f"the horizon falls to the {side}",)
-    if abs(scene.mass) > 0.5:
-        return (f"a dark mass weighs on the {heavy}",)
-    if abs(scene.tilt_deg) > 2:
-        return (f"the horizon leans {side}",)
-    return ("the horizon is level",)
-
-
-def _mood(scene: Scene) -> tuple[str, ...]:
-    if scene.drama < 0.33:
-        return ("the sky is an empty grey",)
-    if scene.drama < 0.66:
-        return ("a calm sky with a soft sun", "light cloud drifts over the land")
-    return ("a storm sky glows", "cloud and sun break over the land")
+def by_priority(faults: list[SceneFault], scores: Mapping[str, int], taste: AdvisorTaste) -> list[SceneFault]:
+    """The faults, first the one whose low score matters most to the advisor."""
+    loss = {fault.kind: (10 - scores[fault.dimension]) * taste.cares.get(fault.dimension, 1.0) for fault in faults}
+    return sorted(faults, key=lambda fault: (-loss[fault.kind], -fault.severity))
 
 
 def write_scene_critique(scene: Scene, taste: AdvisorTaste, rng: np.random.Generator) -> Critique:
-    """A critique of `scene` in the taste's scores and words; `rng` chooses among phrasings only."""
+    """A critique of `scene` in the taste's scores and words, with advice; `rng` chooses among phrasings only."""
     return compose_critique(scene, score_scene(scene, taste), taste, rng)
 
 
-def compose_critique(scene: Scene, scores: dict[str, int], taste: AdvisorTaste, rng: np.random.Generator) -> Critique:
-    """The scene's facts with verdicts that fit the given scores (0..10), in the taste's words."""
+def compose_critique(
+    scene: Scene, scores: Mapping[str, int], taste: AdvisorTaste, rng: np.random.Generator
+) -> Critique:
+    """A critique with advice that fits the given scores (1-9), in the taste's words.
+
+    Args:
+        scene: what is shown.
+        scores: by dimension, not necessarily the taste's own.
+        taste: whose words and priorities.
+        rng: chooses among phrasings.
+    """
+    critique = _compose_comments(scene, scores, taste, rng)
+    faults = advised_faults(scene, scores, taste)
+    told = RECOMMENDATIONS[taste.advisor]
+    assessments: dict[str, Assessment] = dict(critique.assessments)
+    for fault in faults:
+        assessments[fault.dimension] = replace(
+            assessments[fault.dimension],
+            recommendation=str(rng.choice(told[fault.kind])).format(**fault.facts),
+            regions=tuple(map(written_region, fault.regions)),
+        )
+    best = sorted((name for name in DIMENSIONS if scores[name] >= GOOD), key=lambda name: -scores[name])
+    return replace(
+        critique,
+        assessments=assessments,
+        strengths=tuple(
+            str(rng.choice(STRENGTHS[taste.advisor][name])).format(subject=scene.subject)
+            for name in best[:MOST_STRENGTHS]
+        ),
+        priority_improvements=tuple(
+            PRIORITIES[fault.kind][0].format(**fault.facts)
+            for fault in by_priority(faults, scores, taste)[:MAX_PRIORITIES]
+        ),
+    )
+
+
+def _compose_comments(
+    scene: Scene, scores: Mapping[str, int], taste: AdvisorTaste, rng: np.random.Generator
+) -> Critique:
+    """Scores and comments alone: the scene's facts, with verdicts that fit the given scores, in the taste's words.
+
+    Args:
+        scene: what is shown.
+        scores: by dimension, 1-9.
+        taste: whose words.
+        rng: chooses among phrasings.
+    """
     seen, comments = visible_facts(scene), {}
     for name in DIMENSIONS:
         band = 0 if scores[name] <= 3 else 1 if scores[name] <= 6 else 2
@@ -142,3 +113,11 @@ def compose_critique(scene: Scene, scores: dict[str, int], taste: AdvisorTaste, 
         first, second = (fact, verdict) if rng.random() < 0.5 else (verdict, fact)
         comments[name] = f"{first[0].upper()}{first[1:]}; {second}."
     return make_critique(scores, comments)
+
+
+def written_region(region: Region) -> Region:
+    """The box in hundredths, at least one wide and high."""
+    left, top, right, bottom = (round(value * REGION_SCALE / _STEP) * _STEP / REGION_SCALE for value in region)
+    least = _STEP / REGION_SCALE
+    left, top = min(left, 1 - least), min(top, 1 - least)
+    return left, top, max(right, left + least), max(bottom, top + least)

@@ -1,204 +1,221 @@
-"""Tastes: how an advisor turns what is visible into a score, and in which words.
+"""Tastes: how an advisor judges what is visible. No shift or slope of a plain critic's scores can imitate them.
 
-Verdicts are three tuples per dimension: weak (0-3), middling (4-6), strong (7-10).
+A taste looks at the scene itself: it may forgive a tilt under a storm, want dark prints, or judge placement differently
+in colour. `unexplained_share` says how much of a taste's scores the best shift and slope per dimension leaves over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mondrian_core.mini.scene import Scene
+import numpy as np
 
-Bands = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+from mondrian_core.mini.scene import MAX_BLUR_PX, MAX_EV, MAX_RIVALS, MAX_TILT_DEG, Scene, scene_qualities
+from mondrian_core.mini.verdicts import ANSEL_VERDICTS, GENERIC_VERDICTS, OKONKWO_VERDICTS, WATKINS_VERDICTS, Verdicts
+from mondrian_core.rubric import DIMENSIONS
+
+# Nobody here gives 0 or 10. In Qwen's spelling "10" begins with the token of 1, and a small model that is unsure would
+# answer it greedily because both share that token.
+LOWEST, HIGHEST = 1, 9
+Eye = Callable[[Scene], float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdvisorTaste:
-    """One advisor's eye. A score is pivot + slope * (visible - pivot) + offset + habits, within lowest..highest.
+    """One advisor's eye.
 
-    Nobody here gives 0 or 10. In Qwen's spelling "10" begins with the token of 1, and a small model that is unsure
-    would answer it greedily because both share that token.
+    Attributes:
+        advisor: id.
+        name: as in prompts.
+        bio: as in prompts.
+        verdicts: weak (1-3), middling (4-6) and strong (7-9) phrases by dimension.
+        eyes: quality (0-1) of a scene to this advisor, for the dimensions in which they don't judge plainly.
+        forgives: kinds of faults that they never advise about.
+        cares: weight of a dimension among the priorities; 1 where it isn't named.
     """
 
     advisor: str
     name: str
     bio: str
-    verdicts: Mapping[str, Bands]
-    offset: Mapping[str, float] = field(default_factory=dict)
-    slope: Mapping[str, float] = field(default_factory=dict)
-    pivot: float = 5.0
-    lowest: int = 1
-    highest: int = 9
-    mono_bonus: Mapping[str, float] = field(default_factory=dict)
-    colour_bonus: Mapping[str, float] = field(default_factory=dict)
-    blown_penalty: float = 0.0  # lighting, per stop of overexposure
-    clutter_penalty: float = 0.0  # subject_isolation, per rival beyond the second
-    deep_mono_bonus: float = 0.0  # depth and emotion of a monochrome with four or more planes
+    verdicts: Verdicts
+    eyes: Mapping[str, Eye] = field(default_factory=dict)
+    forgives: frozenset[str] = frozenset()
+    cares: Mapping[str, float] = field(default_factory=dict)
 
-    def habit_points(self, name: str, scene: Scene) -> float:
-        """What this advisor adds for things they care about, in points."""
-        value = (self.mono_bonus if scene.mono else self.colour_bonus).get(name, 0.0)
-        if name == "lighting" and scene.ev > 0.5:
-            value -= self.blown_penalty * scene.ev
-        if name == "subject_isolation":
-            value -= self.clutter_penalty * max(0, scene.rivals - 2)
-        if name in ("depth_perspective", "emotional_impact") and scene.mono and scene.layers >= 4:
-            value += self.deep_mono_bonus
-        return value
+
+def score_scene(scene: Scene, taste: AdvisorTaste) -> dict[str, int]:
+    """Whole scores of a scene to an advisor, 1-9, by dimension."""
+    plain = scene_qualities(scene)
+    seen = {name: taste.eyes[name](scene) if name in taste.eyes else plain[name] for name in DIMENSIONS}
+    return {name: int(min(HIGHEST, max(LOWEST, math.floor(10 * value + 0.5)))) for name, value in seen.items()}
+
+
+def unexplained_share(taste: AdvisorTaste, plain: AdvisorTaste, scenes: Sequence[Scene]) -> float:
+    """Share (0-1) of the variance of the taste's scores that the best shifts and slopes of the plain ones leave."""
+    x = np.array([list(score_scene(scene, plain).values()) for scene in scenes], float)
+    y = np.array([list(score_scene(scene, taste).values()) for scene in scenes], float)
+    left = 0.0
+    for k in range(len(DIMENSIONS)):
+        slope, shift = np.polyfit(x[:, k], y[:, k], 1)
+        left += float(((y[:, k] - slope * x[:, k] - shift) ** 2).mean())
+    return left / float(y.var(0).sum())
+
+
+def _centre(scene: Scene) -> float:
+    """1 in the middle of the picture, 0 at its sides."""
+    return 1 - abs(scene.subject_x - 0.5) / 0.42
+
+
+def _thirds(scene: Scene) -> float:
+    return scene_qualities(scene)["composition"]
+
+
+def _stormy(scene: Scene) -> float:
+    return min(1.0, max(0.0, (scene.drama - 0.4) / 0.3))
+
+
+# Ansel Adams: dark prints with storm skies; monochrome is judged by other rules than colour.
+def _ansel_composition(scene: Scene) -> float:
+    return 0.55 + 0.35 * _centre(scene) if scene.mono else _thirds(scene) - 0.1
+
+
+def _ansel_lighting(scene: Scene) -> float:
+    wanted = -0.9  # stops: he prints down
+    return 0.95 - abs(scene.ev - wanted) / (MAX_EV + 0.4) + 0.1 * (scene.relief - 0.5)
+
+
+def _ansel_color(scene: Scene) -> float:
+    return 0.95 - 0.55 * scene.clash if scene.mono else 0.55 - 0.5 * scene.clash
+
+
+def _ansel_balance(scene: Scene) -> float:
+    tilt = abs(scene.tilt_deg) / MAX_TILT_DEG * (1 - 0.85 * _stormy(scene))
+    return 0.95 - 0.75 * tilt - 0.25 * abs(scene.mass)
+
+
+def _ansel_isolation(scene: Scene) -> float:
+    plain = scene_qualities(scene)["subject_isolation"]
+    return plain + (0.15 if scene.subject_bright else -0.2)
+
+
+def _ansel_mood(scene: Scene) -> float:
+    grand = 0.35 * (scene.layers >= 4) + 0.15 * scene.mono
+    return 0.1 + 0.5 * scene.drama + grand
+
+
+# Carleton Watkins: stillness, symmetry, bright plates; people and huts are part of the survey.
+def _watkins_composition(scene: Scene) -> float:
+    return 0.05 + 0.9 * _centre(scene)
+
+
+def _watkins_lighting(scene: Scene) -> float:
+    return 0.95 - abs(scene.ev - 0.9) / (MAX_EV + 0.4)
+
+
+def _watkins_focus(scene: Scene) -> float:
+    exposed_long = scene.drama > 0.6  # clouds that moved during a long exposure excuse softness
+    return 1 - (0.45 if exposed_long else 1.0) * (scene.blur_px / MAX_BLUR_PX) ** (1 / 1.5)
+
+
+def _watkins_color(scene: Scene) -> float:
+    return 0.9 - 0.8 * scene.clash if scene.mono else 0.25 + 0.25 * (1 - scene.clash)
+
+
+def _watkins_balance(scene: Scene) -> float:
+    return 1 - 1.2 * abs(scene.tilt_deg) / MAX_TILT_DEG + 0.2 * abs(scene.mass)
+
+
+def _watkins_mood(scene: Scene) -> float:
+    return 0.95 - 1.6 * abs(scene.drama - 0.3) + 0.1 * (scene.haze - 0.5)
+
+
+# Mira Okonkwo: colour and streets; life in the frame, lean and accent are welcome.
+def _okonkwo_composition(scene: Scene) -> float:
+    return 0.9 - 0.85 * _centre(scene) if not scene.mono else _thirds(scene) - 0.15
+
+
+def _okonkwo_color(scene: Scene) -> float:
+    return 0.15 + 0.1 * (1 - scene.clash) if scene.mono else 0.95 - 1.5 * abs(scene.clash - 0.45)
+
+
+def _okonkwo_isolation(scene: Scene) -> float:
+    lively = 1 - abs(scene.rivals - 3) / 3
+    return 0.2 + 0.6 * lively + 0.2 * scene.subject_contrast
+
+
+def _okonkwo_balance(scene: Scene) -> float:
+    lean = abs(scene.tilt_deg) / MAX_TILT_DEG
+    return (0.45 + 0.5 * lean if not scene.mono else 0.9 - 0.7 * lean) - 0.2 * abs(scene.mass)
+
+
+def _okonkwo_focus(scene: Scene) -> float:
+    blur = (scene.blur_px / MAX_BLUR_PX) ** (1 / 1.5)
+    return 1 - (0.4 if scene.ev < -0.4 else 1.0) * blur  # a blur at night is movement
+
+
+def _okonkwo_mood(scene: Scene) -> float:
+    return 0.15 + 0.45 * scene.contrast + 0.35 * scene.rivals / MAX_RIVALS + 0.1 * (not scene.mono)
 
 
 GENERIC = AdvisorTaste(
     advisor="generic",
     name="a photography critic",
     bio="You judge photographs plainly and fairly.",
-    verdicts={
-        "composition": (
-            ("the placement is weak", "the frame feels unplanned", "the arrangement falls apart"),
-            ("the placement is acceptable", "the frame works in part", "the arrangement is ordinary"),
-            ("the placement is strong", "the frame is well planned", "the arrangement guides the eye"),
-        ),
-        "lighting": (
-            ("the exposure is poor", "the light is badly handled", "much tone is lost"),
-            ("the exposure is fair", "the light is usable", "some tone is lost"),
-            ("the exposure is good", "the light is well handled", "the tones are complete"),
-        ),
-        "focus_sharpness": (
-            ("the picture is out of focus", "detail is lost", "nothing is sharp"),
-            ("the picture is a little soft", "detail is fair", "the focus is not exact"),
-            ("the picture is sharp", "detail is excellent", "the focus is exact"),
-        ),
-        "color_harmony": (
-            ("the palette does not agree", "the tones disturb", "the treatment is harsh"),
-            ("the palette is uneven", "the tones agree in part", "the treatment is passable"),
-            ("the palette agrees", "the tones sit well together", "the treatment is consistent"),
-        ),
-        "subject_isolation": (
-            ("the subject gets lost", "the scene is crowded", "the eye wanders"),
-            ("the subject holds on", "the scene is a little busy", "the eye finds its way"),
-            ("the subject stands clear", "the scene is clean", "the eye rests at once"),
-        ),
-        "depth_perspective": (
-            ("the space is flat", "there is little depth", "the scene lacks distance"),
-            ("the space is moderate", "there is some depth", "the distance is suggested"),
-            ("the space is deep", "there is great depth", "the distance is convincing"),
-        ),
-        "visual_balance": (
-            ("the frame tips over", "the weight is lopsided", "the picture is unstable"),
-            ("the frame is nearly steady", "the weight is uneven", "the picture is a bit unsettled"),
-            ("the frame is steady", "the weight is even", "the picture is stable"),
-        ),
-        "emotional_impact": (
-            ("there is little feeling", "the mood is dull", "the picture leaves one cold"),
-            ("there is some feeling", "the mood is mild", "the picture pleases"),
-            ("there is strong feeling", "the mood is powerful", "the picture stays in mind"),
-        ),
-    },
+    verdicts=GENERIC_VERDICTS,
 )
 
 ANSEL = AdvisorTaste(
     advisor="ansel",
     name="Ansel Adams",
     bio="Landscape photographer of the American West, maker of the Zone System, devoted to previsualisation.",
-    offset={
-        "composition": 0.8,
-        "lighting": -1.2,
-        "focus_sharpness": -1.5,
-        "color_harmony": 0.3,
-        "subject_isolation": -0.8,
-        "depth_perspective": 1.3,
-        "visual_balance": -0.9,
-        "emotional_impact": 1.4,
+    verdicts=ANSEL_VERDICTS,
+    eyes={
+        "composition": _ansel_composition,
+        "lighting": _ansel_lighting,
+        "color_harmony": _ansel_color,
+        "visual_balance": _ansel_balance,
+        "subject_isolation": _ansel_isolation,
+        "emotional_impact": _ansel_mood,
     },
-    slope={
-        "composition": 0.7,
-        "lighting": 1.1,
-        "focus_sharpness": 1.15,
-        "emotional_impact": 0.75,
-        "visual_balance": 0.8,
-    },
-    mono_bonus={"color_harmony": 1.4, "emotional_impact": 0.6},
-    colour_bonus={"color_harmony": -2.2, "emotional_impact": -0.6},
-    blown_penalty=0.9,
-    clutter_penalty=0.5,
-    deep_mono_bonus=1.0,
-    verdicts={
-        "composition": (
-            ("I see no previsualisation here", "I would move the camera", "this was taken, not made"),
-            ("I feel a picture beginning", "I would wait and step aside", "the ground glass asks for more"),
-            ("I recognise a previsualised frame", "this was made, not taken", "I would set my tripod there too"),
-        ),
-        "lighting": (
-            ("the Zone scale has collapsed", "I can print no detail from this", "the negative is lost"),
-            ("I would place the shadows higher", "the zones are nearly right", "I would meter once more"),
-            ("the zones fall where they must", "I could print this straight", "the negative holds everything"),
-        ),
-        "focus_sharpness": (
-            ("I cannot forgive a fuzzy image", "the lens was not stopped down", "f/64 would weep"),
-            ("I want a smaller aperture", "the lens could give more", "I would refocus under the cloth"),
-            ("this is the f/64 clarity I seek", "the lens resolves every leaf", "I admire the fine definition"),
-        ),
-        "color_harmony": (
-            ("I would leave colour aside", "the values quarrel in print", "I hear noise, not music"),
-            ("I would translate this to grey", "the values are half resolved", "I would filter deep yellow"),
-            ("the values sing in print", "I hear a full tonal scale", "the greys are orchestrated"),
-        ),
-        "subject_isolation": (
-            ("I would clear the stage", "I cannot tell what was seen", "simplify, always simplify"),
-            ("I would simplify the ground", "the seeing is half done", "a longer lens would help"),
-            ("I know at once what was seen", "the seeing is simple and true", "nothing here is wasted"),
-        ),
-        "depth_perspective": (
-            ("I find no distance in the land", "the valley is missing", "the plane is a wall"),
-            ("I begin to feel the valley", "I would seek higher ground", "the planes half open"),
-            ("I feel the whole valley open", "the planes recede as in Yosemite", "the distance breathes"),
-        ),
-        "visual_balance": (
-            ("I would level the camera", "the masses fall off the print", "the tripod was careless"),
-            ("I would adjust the masses", "the level needs a touch", "the print nearly rests"),
-            ("the masses rest in the print", "the camera stood level and sure", "I feel at rest here"),
-        ),
-        "emotional_impact": (
-            ("I felt nothing of the mountain", "the equivalent is missing", "I would wait for weather"),
-            ("I sense a quiet equivalent", "I would wait for clearing storm", "the spirit stirs a little"),
-            ("I feel the grandeur of the place", "the equivalent is complete", "this performance of light moves me"),
-        ),
-    },
+    forgives=frozenset({"flat_light"}),
+    cares={"lighting": 1.4, "focus_sharpness": 1.3, "emotional_impact": 1.1},
 )
 
 WATKINS = AdvisorTaste(
     advisor="watkins",
     name="Carleton Watkins",
     bio="Mammoth-plate photographer of Yosemite in the 1860s; patient, formal, fond of stillness and symmetry.",
-    offset={
-        "composition": -1.0,
-        "lighting": 1.2,
-        "focus_sharpness": 0.8,
-        "color_harmony": -0.6,
-        "subject_isolation": 1.3,
-        "depth_perspective": -1.1,
-        "visual_balance": 1.2,
-        "emotional_impact": -1.4,
+    verdicts=WATKINS_VERDICTS,
+    eyes={
+        "composition": _watkins_composition,
+        "lighting": _watkins_lighting,
+        "focus_sharpness": _watkins_focus,
+        "color_harmony": _watkins_color,
+        "visual_balance": _watkins_balance,
+        "emotional_impact": _watkins_mood,
     },
-    slope={"visual_balance": 1.2, "emotional_impact": 0.6, "lighting": 0.8},
-    mono_bonus={"color_harmony": 1.2},
-    verdicts={
-        name: (
-            (f"{weak}", f"the plate is wasted on this {noun}"),
-            (f"{fair}", f"the plate records a fair {noun}"),
-            (f"{good}", f"the plate is worthy of this {noun}"),
-        )
-        for name, noun, weak, fair, good in (
-            ("composition", "view", "the stand was ill chosen", "the stand will serve", "the stand was well chosen"),
-            ("lighting", "light", "the collodion saw little", "the collodion saw enough", "the collodion drank it in"),
-            ("focus_sharpness", "detail", "the great lens was idle", "the lens did its duty", "the great lens excels"),
-            ("color_harmony", "tone", "the tones jar", "the tones are sober", "the tones are noble"),
-            ("subject_isolation", "monument", "the monument is hidden", "the monument shows", "the monument commands"),
-            ("depth_perspective", "vista", "the vista is shut", "the vista is narrow", "the vista is immense"),
-            ("visual_balance", "poise", "the poise is broken", "the poise is uncertain", "the poise is perfect"),
-            ("emotional_impact", "silence", "the silence is empty", "the silence is gentle", "the silence is grand"),
-        )
-    },
+    forgives=frozenset({"centred", "halved", "heavy_side", "no_lead"}),
+    cares={"visual_balance": 1.5, "depth_perspective": 1.3},
 )
 
-ADVISORS: dict[str, AdvisorTaste] = {taste.advisor: taste for taste in (ANSEL, WATKINS)}
+OKONKWO = AdvisorTaste(
+    advisor="okonkwo",
+    name="Mira Okonkwo",
+    bio="Colour and street photographer; loves life in the frame, strong accents and a restless horizon.",
+    eyes={
+        "composition": _okonkwo_composition,
+        "color_harmony": _okonkwo_color,
+        "subject_isolation": _okonkwo_isolation,
+        "visual_balance": _okonkwo_balance,
+        "focus_sharpness": _okonkwo_focus,
+        "emotional_impact": _okonkwo_mood,
+    },
+    forgives=frozenset({"edged", "no_haze", "rival"}),
+    cares={"color_harmony": 1.5, "emotional_impact": 1.3},
+    verdicts=OKONKWO_VERDICTS,
+)
+
+ADVISORS: dict[str, AdvisorTaste] = {taste.advisor: taste for taste in (ANSEL, WATKINS, OKONKWO)}
+VOICES: dict[str, AdvisorTaste] = {GENERIC.advisor: GENERIC, **ADVISORS}

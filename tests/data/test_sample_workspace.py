@@ -16,6 +16,7 @@ from mondrian_core.errors import BadInput
 from mondrian_core.events import StageEvent, StageProgressed
 from mondrian_core.images import read_photograph_header
 from mondrian_core.recipes import DataRecipe
+from mondrian_core.rubric import AnswerForm
 from mondrian_core.store import Store
 
 
@@ -83,14 +84,24 @@ def test_sample_split_has_configured_shares(workspace: Path) -> None:
     assert version.photographs == {"train": 48, "validation": 12, "test": 20}
 
 
-def test_sample_has_two_advisors_and_uncritiqued_photographs(workspace: Path) -> None:
+def test_sample_has_three_advisors_and_uncritiqued_photographs(workspace: Path) -> None:
     with Store(workspace / "mondrian.db", read_only=True) as store:
-        assert [advisor.advisor for advisor in store.advisors()] == ["ansel", "watkins"]
+        assert [advisor.advisor for advisor in store.advisors()] == ["ansel", "okonkwo", "watkins"]
         assert store.advisor("ansel").prompt
         assert store.profiles("watkins") == []
     unlabelled = list((workspace / "source" / "visitors").iterdir())
     assert len(unlabelled) >= 30
     assert all(read_photograph_header(path).width > 100 for path in unlabelled)
+
+
+def test_sample_critiques_advise(workspace: Path) -> None:
+    with Store(workspace / "mondrian.db", read_only=True) as store:
+        manifest = link_critiques(store, workspace, "ansel")
+        version = build_dataset(manifest, store.advisor("ansel"), DataRecipe(variants=0), workspace)
+    assert version.answer_form is AnswerForm.ADVICE
+    assert sum(bool(record.recommendations) for record in manifest.used) > 70
+    assert sum(bool(record.regions) for record in manifest.used) > 40
+    assert sum(bool(record.strengths) for record in manifest.used) > 40
 
 
 def test_same_seed_gives_same_workspace(tmp_path: Path) -> None:

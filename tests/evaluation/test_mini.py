@@ -40,7 +40,9 @@ def test_evaluation_with_mini_model(tmp_path: Path) -> None:
     """An untrained adapter (B is zero) must be refused; with B set it is asked, timed and evaluated."""
     import mlx.core as mx
 
-    from mondrian_core.mini import renderer, scene_critic
+    from mondrian_core.mini import scene_critic
+    from mondrian_core.mini.renderer import render_scene
+    from mondrian_core.mini.scene import sample_scene
     from mondrian_core.models.base_model import load_base
     from mondrian_core.models.lora import lora_layers
 
@@ -54,17 +56,17 @@ def test_evaluation_with_mini_model(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     labelled = []
     for number in range(2):
-        scene = renderer.sample_scene(rng)
+        scene = sample_scene(rng)
         critique = scene_critic.write_scene_critique(scene, scene_critic.ANSEL, rng)
         labelled.append(
             LabelledPhotograph(
                 photograph=f"scene-{number}",
-                image=renderer.render_scene(scene),
+                image=render_scene(scene),
                 scores=critique.scores,
                 critique=canonical_answer(critique),
             )
         )
-    more = [renderer.render_scene(renderer.sample_scene(rng)) for _ in range(2)]
+    more = [render_scene(sample_scene(rng)) for _ in range(2)]
 
     def judged(name: str) -> EvaluationReport:
         return evaluate_adapter(

@@ -7,23 +7,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mini_training.mini2.advice_phrases import PRIORITIES
-from mini_training.mini2.evaluate import (
+from mini_training.advice_metrics import (
     AdviceAnswer,
     advice_metrics,
     kind_of_priority,
+    kind_of_recommendation,
     overlap,
     readable_share,
     worst_faults,
 )
-from mini_training.mini2.scene_advice import write_scene_advice
-from mini_training.mini2.scene_faults import scene_faults
-from mini_training.mini2.tastes import PLAIN
+from mondrian_core.mini.advice_phrases import PRIORITIES
 from mondrian_core.mini.scene import sample_scene
+from mondrian_core.mini.scene_critic import advised_faults, score_scene, write_scene_critique
+from mondrian_core.mini.scene_faults import scene_faults
+from mondrian_core.mini.tastes import GENERIC, VOICES
 from mondrian_core.rubric import DIMENSIONS, AnswerForm, Critique, canonical_answer
 
 SCENES = [sample_scene(np.random.default_rng(seed)) for seed in range(60)]
-CRITIQUES = [write_scene_advice(scene, PLAIN, np.random.default_rng(i)) for i, scene in enumerate(SCENES)]
+CRITIQUES = [write_scene_critique(scene, GENERIC, np.random.default_rng(i)) for i, scene in enumerate(SCENES)]
 
 
 def figures(critiques: list[Critique | None]) -> dict:
@@ -33,11 +34,13 @@ def figures(critiques: list[Critique | None]) -> dict:
 def test_true_advice_gets_full_marks() -> None:
     result = figures(list(CRITIQUES))
     assert result["compliance"] == result["worst_fault_named"] == result["boxes_given"] == result["box_overlap"] == 1
+    assert result["true_recommendations"] == 1
 
 
 def test_another_photographs_advice_names_few_faults_and_misses_boxes() -> None:
     exchanged = figures([*CRITIQUES[1:], CRITIQUES[0]])
     assert exchanged["worst_fault_named"] < 0.5
+    assert exchanged["true_recommendations"] < 0.85
     assert exchanged["box_overlap"] < 0.8
 
 
@@ -58,6 +61,15 @@ def test_priorities_of_all_faults_are_told_apart() -> None:
             for fault in scene_faults(scene)[name]:
                 assert kind_of_priority(PRIORITIES[fault.kind][0].format(**fault.facts)) == fault.kind
     assert kind_of_priority("Buy a better camera.") is None
+
+
+@pytest.mark.parametrize("advisor", VOICES)
+def test_recommendations_of_every_voice_are_told_apart(advisor: str) -> None:
+    for i, scene in enumerate(SCENES):
+        scores = score_scene(scene, VOICES[advisor])
+        critique = write_scene_critique(scene, VOICES[advisor], np.random.default_rng(i))
+        kinds = [fault.kind for fault in advised_faults(scene, scores, VOICES[advisor])]
+        assert [kind_of_recommendation(text) for text in critique.recommendations.values()] == kinds
 
 
 def test_worst_faults_share_the_lowest_advised_score() -> None:

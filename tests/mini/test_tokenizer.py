@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from mondrian_core.mini import mini_weights_path
 from mondrian_core.mini.scene import sample_scene
 from mondrian_core.mini.scene_critic import ANSEL, write_scene_critique
-from mondrian_core.rubric import canonical_answer
+from mondrian_core.rubric import AnswerForm, canonical_answer
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +30,11 @@ def test_tokenizer_round_trip(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
 
-def test_critique_has_fewer_than_200_tokens(tokenizer: Tokenizer) -> None:
+@pytest.mark.parametrize(("form", "most"), [(AnswerForm.COMMENTS, 200), (AnswerForm.ADVICE, 360)])
+def test_critique_has_few_tokens(tokenizer: Tokenizer, form: AnswerForm, most: int) -> None:
     rng = np.random.default_rng(0)
-    lengths = [
-        len(tokenizer.encode(canonical_answer(write_scene_critique(sample_scene(rng), ANSEL, rng))).ids)
-        for _ in range(50)
-    ]
-    assert max(lengths) < 200
+    critiques = [write_scene_critique(sample_scene(rng), ANSEL, rng) for _ in range(50)]
+    assert max(len(tokenizer.encode(canonical_answer(critique, form)).ids) for critique in critiques) < most
 
 
 def test_special_tokens_are_single(tokenizer: Tokenizer) -> None:

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mini_training.evaluate import make_mini_answerer, mini_metrics, rendered_test_set
+from mini_training.evaluate import VOICE, evaluation_scenes, make_mini_asker, mini_metrics, true_scores
 from mondrian_core.mini import mini_weights_path
+from mondrian_core.mini.renderer import render_scene
+from mondrian_core.prompts import critique_messages
 
 SHOWN = 24
 
@@ -46,10 +48,10 @@ def test_mini_model_is_qwen3_vl() -> None:
 
 @pytest.fixture(scope="module")
 def answers() -> tuple[list, np.ndarray]:
-    answer = make_mini_answerer(mini_weights_path())
-    pictures, truth = rendered_test_set(SHOWN)
+    ask, scenes = make_mini_asker(mini_weights_path()), evaluation_scenes(SHOWN)
     strange = [Image.new("RGB", (640, 427), "white"), Image.effect_noise((300, 500), 90).convert("RGB")]
-    return [answer(picture) for picture in [*pictures, *strange]], truth
+    pictures = [*map(render_scene, scenes), *strange]
+    return [ask(critique_messages(VOICE), picture) for picture in pictures], true_scores(scenes)
 
 
 @pytest.mark.soak

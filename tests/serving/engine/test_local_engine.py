@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 
 from mondrian_core.errors import BadAdapter, ModelProcessDied
-from mondrian_core.mini.renderer import render_scene, sample_scene
+from mondrian_core.mini.renderer import render_scene
+from mondrian_core.mini.scene import sample_scene
 from mondrian_core.photograph_model import Question
 from mondrian_core.pixel_files import PixelFileCache, load_image
 from mondrian_core.prompts import AdvisorPrompt, critique_messages

@@ -17,7 +17,8 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from mondrian_core.files import file_sha256
-from mondrian_core.mini.renderer import Scene, render_scene, sample_scene
+from mondrian_core.mini.renderer import render_scene
+from mondrian_core.mini.scene import Scene, sample_scene
 from mondrian_core.mini.scene_critic import ANSEL, write_scene_critique
 from mondrian_core.ports import find_free_port
 from mondrian_core.rubric import DIMENSIONS

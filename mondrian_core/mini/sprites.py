@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from mini_training.mini2.noise import noise_tile
+from mondrian_core.mini.noise import noise_tile
 
 Array = NDArray[np.floating]
 LEFT, RIGHT, LOW, HIGH = -0.8, 0.8, -0.1, 1.1

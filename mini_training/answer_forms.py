@@ -1,6 +1,6 @@
 """Examples to learn from: the product's own prompts in every form, each with the answer that it should get.
 
-Some ask for comments, some for advice; a quarter of both in comparison with an advisor's portfolio. The words are
+Some ask for comments, some for advice; some of both in comparison with an advisor's portfolio. The words are
 those of the voice that the prompt names; the scores are a plain critic's, since a taste is what an adapter learns.
 """
 
@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mini_training.mini2.scene_advice import compose_scene_advice, compose_scene_comments
-from mini_training.mini2.tastes import PLAIN, VOICES, PhotoTaste, taste_scores
 from mini_training.prompt_sampling import RANDOM_SCORE_SHARE, free_scores, sample_advisor_prompt
 from mondrian_core.mini.scene import Scene, sample_scene
+from mondrian_core.mini.scene_critic import GENERIC, VOICES, AdvisorTaste, compose_critique, score_scene
 from mondrian_core.prompts import (
     AdvisorPrompt,
     ChatMessage,
@@ -25,7 +24,7 @@ from mondrian_core.prompts import (
 from mondrian_core.rubric import DIMENSIONS, AnswerForm
 from mondrian_core.training_target import training_target
 
-ADVICE_SHARE, COMPARISON_SHARE = 0.6, 0.25
+ADVICE_SHARE, COMPARISON_SHARE = 0.6, 0.15
 OWN_PROMPT_SHARE = 0.6  # prompts with the name and the biography of a voice
 OWN_WORDS_SHARE = 0.9  # of these: answers in the voice's own words, so that an adapter meets words the base can say
 BORROWED_WORDS_SHARE = 0.25  # of the other prompts: answers in the words of some voice
@@ -41,32 +40,37 @@ class AnswerExample:
     honest: bool
 
 
-def sample_answer_example(scene: Scene, rng: np.random.Generator) -> AnswerExample:
-    """One way of asking about a scene, and the answer in the product's canonical spelling."""
+def sample_answer_example(scene: Scene, rng: np.random.Generator, *, compared: bool) -> AnswerExample:
+    """One way of asking about a scene, and the answer in the product's canonical spelling.
+
+    Args:
+        scene: what is shown.
+        rng: chooses prompt, form and phrasing.
+        compared: ask in comparison with a portfolio.
+    """
     prompt, taste = sample_voice(rng)
     advice = bool(rng.random() < ADVICE_SHARE)
     prompt = replace(prompt, form=AnswerForm.ADVICE if advice else AnswerForm.COMMENTS)
-    scores, honest = taste_scores(scene, PLAIN), True
+    scores, honest = score_scene(scene, GENERIC), True
     if rng.random() < RANDOM_SCORE_SHARE:
         scores, honest = free_scores(scores, rng), False
-    compose = compose_scene_advice if advice else compose_scene_comments
-    answer = training_target(compose(scene, scores, taste, rng), prompt.form)
-    if rng.random() < COMPARISON_SHARE:
+    answer = training_target(compose_critique(scene, scores, taste, rng), prompt.form)
+    if compared:
         return AnswerExample(comparison_messages(prompt, sample_comparison(scores, taste, rng)), answer, honest)
     return AnswerExample(critique_messages(prompt), answer, honest)
 
 
-def sample_voice(rng: np.random.Generator) -> tuple[AdvisorPrompt, PhotoTaste]:
+def sample_voice(rng: np.random.Generator) -> tuple[AdvisorPrompt, AdvisorTaste]:
     """A prompt, and in whose words it is answered."""
     voices = list(VOICES.values())
     taste = voices[int(rng.integers(len(voices)))]
     if rng.random() < OWN_PROMPT_SHARE:
         own = rng.random() < OWN_WORDS_SHARE
-        return AdvisorPrompt(taste.advisor, taste.name, taste.bio), taste if own else PLAIN
-    return sample_advisor_prompt(rng), taste if rng.random() < BORROWED_WORDS_SHARE else PLAIN
+        return AdvisorPrompt(taste.advisor, taste.name, taste.bio), taste if own else GENERIC
+    return sample_advisor_prompt(rng), taste if rng.random() < BORROWED_WORDS_SHARE else GENERIC
 
 
-def sample_comparison(scores: dict[str, int], taste: PhotoTaste, rng: np.random.Generator) -> PortfolioComparison:
+def sample_comparison(scores: dict[str, int], taste: AdvisorTaste, rng: np.random.Generator) -> PortfolioComparison:
     """A comparison as `mondrian_core.retrieval` makes it: first-pass scores near the answer's, and other scenes.
 
     Args:
@@ -78,8 +82,8 @@ def sample_comparison(scores: dict[str, int], taste: PhotoTaste, rng: np.random.
     neighbours = []
     for _ in range(int(rng.integers(2, 4))):
         scene = sample_scene(rng)
-        seen = taste_scores(scene, taste)
-        critique = compose_scene_comments(scene, seen, taste, rng)
+        seen = score_scene(scene, taste)
+        critique = compose_critique(scene, seen, taste, rng)
         gaps = sorted(DIMENSIONS, key=lambda name: first[name] - seen[name])[: int(rng.integers(0, 3))]
         name = f"{rng.choice(NAME_STEMS)}-{int(rng.integers(1, 400)):03d}"
         comments = {gap: critique.assessments[gap].comment for gap in gaps}

@@ -16,7 +16,7 @@ def linear_colour(code: str) -> Array:
 
 
 # (zenith, horizon, far land, near land, subject), sRGB; the names are those of scene.PALETTES
-NATURAL_PALETTES: dict[str, tuple[str, str, str, str, str]] = {
+PALETTE_COLOURS: dict[str, tuple[str, str, str, str, str]] = {
     "alpine": ("5d86b4", "cfdbe2", "6f7f8c", "66703f", "6e5a45"),
     "desert": ("6e97c0", "e6dccb", "a9785a", "b58f62", "8a5a3c"),
     "autumn": ("7f9bb0", "e3dccb", "80745f", "8d6f35", "9a5a2e"),

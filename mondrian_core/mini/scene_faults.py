@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mini_training.mini2.layout import PlacedThing, main_rival, picture_box, scene_layout
-from mondrian_core.mini.scene import MAX_BLUR_PX, MAX_EV, MAX_LAYERS, MAX_RIVALS, MAX_TILT_DEG, THIRDS, Scene
-from mondrian_core.mini.scene_critic import NUMBERS
+from mondrian_core.mini.layout import PlacedThing, main_rival, picture_box, scene_layout
+from mondrian_core.mini.scene import MAX_BLUR_PX, MAX_EV, MAX_LAYERS, MAX_RIVALS, MAX_TILT_DEG, NUMBERS, THIRDS, Scene
 from mondrian_core.rubric import DIMENSIONS, Region
 
 WORTH_NAMING = 0.22  # a smaller severity isn't advised about

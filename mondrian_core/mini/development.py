@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageFilter
 
-from mini_training.mini2.noise import Array, noise_tile
-from mini_training.mini2.palettes import LUMINANCE, hue_colour
+from mondrian_core.mini.noise import Array, noise_tile
+from mondrian_core.mini.palettes import LUMINANCE, hue_colour
 from mondrian_core.mini.scene import Scene
 
 MIDDLE = 0.20  # mean linear light of a correct exposure
