@@ -155,8 +155,9 @@ def violations_of_a_whole_page(
             before = len(loaded)
             try:
                 found = violations(axe, page, rules)
-            except PlaywrightError:
-                if len(loaded) == before:
+            except PlaywrightError as error:
+                # the error may come before the event that tells of the same navigation
+                if len(loaded) == before and "because of a navigation" not in error.message:
                     raise
                 found = None
             page.wait_for_load_state("networkidle")
