@@ -24,11 +24,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mini_training.mini2.advice_phrases import RECOMMENDATIONS
-from mini_training.mini2.renderer import render_photograph
-from mini_training.mini2.scene_advice import write_scene_advice
-from mini_training.mini2.scene_faults import scene_faults
-from mini_training.mini2.tastes import ADAMS, taste_scores
 from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_strict
 from mondrian_core.data.linking.advice_preferences import Judgements, advice_preferences
 from mondrian_core.data.linking.link_manifest import MODEL, CritiqueCandidate, LinkedRecord
@@ -37,7 +32,12 @@ from mondrian_core.evaluation.measure.comments.likelihood import ReadCritique, c
 from mondrian_core.evaluation.measure.comments.specificity import text_specificity
 from mondrian_core.evaluation.measure.comments.texts import read_answers
 from mondrian_core.evaluation.measure.mlx_model import MlxModel
+from mondrian_core.mini.advice_phrases import RECOMMENDATIONS
+from mondrian_core.mini.renderer import render_scene
 from mondrian_core.mini.scene import Scene, sample_scene
+from mondrian_core.mini.scene_critic import write_scene_critique
+from mondrian_core.mini.scene_faults import scene_faults
+from mondrian_core.mini.tastes import ANSEL, score_scene
 from mondrian_core.models.base_model import load_base
 from mondrian_core.photograph_model import Question
 from mondrian_core.prompts import AdvisorPrompt, critique_messages, training_messages
@@ -51,7 +51,7 @@ from mondrian_core.text_quality import critique_text_problem
 from mondrian_core.training import PreferencePairSplit, TrainingRows, train_adapter
 from mondrian_core.training_target import training_target
 
-PROMPT = AdvisorPrompt(ADAMS.advisor, ADAMS.name, ADAMS.bio, form=AnswerForm.ADVICE)
+PROMPT = AdvisorPrompt(ANSEL.advisor, ANSEL.name, ANSEL.bio, form=AnswerForm.ADVICE)
 START, TUNED, CONTROL = "start", "tuned", "random_judgements"
 ANSWERS = 2  # about each judged photograph
 MAX_TOKENS = 800
@@ -60,7 +60,7 @@ _SEED = 71_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Photograph:
+class JudgedPhotograph:
     """A rendered photograph: its name, scene, picture, and the advisor's answer to it."""
 
     name: str
@@ -88,14 +88,14 @@ def row_with(name: str, image: Image.Image, answer: str) -> DatasetRow:
     )
 
 
-def photographs(kind: str, count: int, seed: int) -> list[Photograph]:
+def photographs(kind: str, count: int, seed: int) -> list[JudgedPhotograph]:
     """New photographs with what the advisor says about them."""
     found = []
     for number in range(count):
         rng = np.random.default_rng(seed + number)
         scene = sample_scene(rng)
-        answer = training_target(write_scene_advice(scene, ADAMS, rng), AnswerForm.ADVICE)
-        found.append(Photograph(name=f"{kind}-{number}", scene=scene, image=render_photograph(scene), answer=answer))
+        answer = training_target(write_scene_critique(scene, ANSEL, rng), AnswerForm.ADVICE)
+        found.append(JudgedPhotograph(name=f"{kind}-{number}", scene=scene, image=render_scene(scene), answer=answer))
     return found
 
 
@@ -122,7 +122,7 @@ _PHRASES = _patterns()
 
 def is_right(scene: Scene, dimension: str, text: str) -> bool:
     """True when a recommendation names a fault that is drawn, and that the advisor doesn't forgive."""
-    drawn = {fault.kind for fault in scene_faults(scene)[dimension]} - ADAMS.forgives
+    drawn = {fault.kind for fault in scene_faults(scene)[dimension]} - ANSEL.forgives
     return fault_of_recommendation(text) in drawn
 
 
@@ -135,7 +135,7 @@ def read(text: str) -> Critique | None:
 
 
 def answers(
-    model: MlxModel, adapter: Path | None, asked: Sequence[Photograph], temperature: float, seed: int
+    model: MlxModel, adapter: Path | None, asked: Sequence[JudgedPhotograph], temperature: float, seed: int
 ) -> list[Critique | None]:
     """One answer about each photograph, unconstrained."""
     questions = [
@@ -158,7 +158,7 @@ def answers(
 
 
 def judged_pairs(
-    asked: Sequence[Photograph],
+    asked: Sequence[JudgedPhotograph],
     given: Sequence[Sequence[Critique | None]],
     judge: Callable[[Scene, str, str], bool],
 ) -> list[PreferencePair]:
@@ -196,7 +196,7 @@ def judged_pairs(
     ]
 
 
-def _linked(record: str, photograph: Photograph, critique: Critique) -> LinkedRecord:
+def _linked(record: str, photograph: JudgedPhotograph, critique: Critique) -> LinkedRecord:
     return LinkedRecord(
         record=record,
         photograph=photograph.name,
@@ -214,7 +214,7 @@ def _linked(record: str, photograph: Photograph, critique: Critique) -> LinkedRe
     )
 
 
-def figures(asked: Sequence[Photograph], given: Sequence[Critique | None]) -> dict[str, Any]:
+def figures(asked: Sequence[JudgedPhotograph], given: Sequence[Critique | None]) -> dict[str, Any]:
     """What an arm's answers are like. Shares are 0-1, `score_error` is a mean squared error in squared points.
 
     `texts_in_order` counts answers without empty or repeated texts, `own_photograph_found` how often an answer is more
@@ -229,7 +229,7 @@ def figures(asked: Sequence[Photograph], given: Sequence[Critique | None]) -> di
     errors = [
         (critique.scores[name] - score) ** 2
         for photograph, critique in pairs
-        for name, score in taste_scores(photograph.scene, ADAMS).items()
+        for name, score in score_scene(photograph.scene, ANSEL).items()
     ]
     advisor = dict(read_answers((each.name, each.answer) for each in asked))
     written = dict(read_answers((each.name, training_target(said, AnswerForm.ADVICE)) for each, said in pairs))
@@ -249,11 +249,11 @@ def _rounded(value: Any) -> float:
 
 
 def compared(
-    asked: Sequence[Photograph], before: Sequence[Critique | None], after: Sequence[Critique | None]
+    asked: Sequence[JudgedPhotograph], before: Sequence[Critique | None], after: Sequence[Critique | None]
 ) -> dict[str, Any]:
     """The change of the share of right recommendations, paired over photographs that both arms advise on."""
 
-    def share(photograph: Photograph, critique: Critique | None) -> float | None:
+    def share(photograph: JudgedPhotograph, critique: Critique | None) -> float | None:
         right = [
             is_right(photograph.scene, name, text)
             for name, text in (critique.recommendations.items() if critique else ())
@@ -273,7 +273,7 @@ def compared(
     }
 
 
-def comment_nats(model: MlxModel, arms: Mapping[str, Path], asked: Sequence[Photograph]) -> dict[str, Any]:
+def comment_nats(model: MlxModel, arms: Mapping[str, Path], asked: Sequence[JudgedPhotograph]) -> dict[str, Any]:
     """Nats per token of the advisor's held-out comments under two arms, and how much the photograph tells each."""
     read_critiques: list[ReadCritique] = []
     for arm, adapter in arms.items():
