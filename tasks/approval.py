@@ -11,7 +11,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
 from prefect.flow_runs import apause_flow_run
 from prefect.input import RunInput
-from prefect.input.run_input import keyset_from_base_key
+from prefect.input.run_input import Keyset, keyset_from_base_key
 from pydantic import Field
 
 POLL_SECONDS = 3
@@ -60,9 +60,9 @@ async def _ask(form: type[Approval], key: str, seconds: float) -> Approval | Non
     return await form.aload(_keyset(key)) if answered_last_moment else None
 
 
-def _keyset(key: str) -> dict[str, str]:
+def _keyset(key: str) -> Keyset:
     """The names under which Prefect stores form and answer of a pause."""
-    return dict(keyset_from_base_key(f"paused-{key}"))
+    return keyset_from_base_key(f"paused-{key}")
 
 
 async def _wait_while_paused(form: type[Approval], key: str) -> Approval | None:

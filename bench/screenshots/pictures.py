@@ -167,7 +167,7 @@ def _prefect_deployments(page: Page, studio: Studio) -> None:
 
 def _prefect_run(page: Page, studio: Studio) -> None:
     """The graph of a retraining's tasks, and below it what they published."""
-    _prefect(page, studio, f"/runs/flow-run/{studio.runs['short']}")
+    _prefect(page, studio, f"/runs/flow-run/{studio.runs['trained']}")
     page.get_by_text("Artifacts", exact=True).first.click()
     expect(page.get_by_text(f"promotion-{ADVISOR}").first).to_be_visible()
     _wait_until_drawn(page.locator("canvas").first)

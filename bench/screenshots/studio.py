@@ -55,6 +55,7 @@ SHORT_RECIPE: dict[str, Any] = {
     "evaluate": {"compliance_photographs": 12, "edited_photographs": 0, "constrained_photographs": 0, "rag": False},
 }
 LONGEST_SECONDS = 1800.0
+TRAINED, MOST_RUNS = ("Promoted", "Candidate", "Rejected"), 200
 
 
 @dataclass(kw_only=True)
@@ -216,7 +217,21 @@ def _week(studio: Studio) -> None:
     _run(studio, "short", "retrain/scheduled", recipe=SHORT_RECIPE)
     _run(studio, "unchanged", "retrain/scheduled", recipe=SHORT_RECIPE)
     _run(studio, "drift", "drift/scheduled")
+    studio.runs["trained"] = _latest_training(studio)
     _ask(studio)
+
+
+def _latest_training(studio: Studio) -> UUID:
+    """The latest retraining that registered a version; in a studio that was kept, one of an earlier call."""
+    from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    retrainings = FlowFilter(name=FlowFilterName(any_=["retrain"]))
+    with prefect_client(studio.prefect) as client:
+        runs = client.read_flow_runs(
+            flow_filter=retrainings, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=MOST_RUNS
+        )
+    return next(run.id for run in runs if run.state and run.state.name in TRAINED)
 
 
 def _ask(studio: Studio) -> None:

@@ -81,7 +81,7 @@ def test_a_lost_answer_makes_one_run(machine: RunningPrefect) -> None:
     given = {"advisor": f"twice-{uuid4().hex[:8]}"}
     with losing_proxy(machine.place.ui, CREATED) as proxy:
         run = run_watcher.start_deployment_run(replace(machine.place, shared_url=proxy.url), "rollback/manual", given)
-        assert proxy.succeeded == 2, "the client didn't ask again"
+        assert proxy.succeeded >= 2, "the client didn't ask again"
     with prefect_setup.prefect_client(machine.place) as client:
         found = [
             each.id for each in client.read_flow_runs(limit=200) if each.parameters.get("advisor") == given["advisor"]
@@ -128,5 +128,5 @@ def test_a_lost_answer_to_a_pause_still_asks_the_person(machine: RunningPrefect)
             client.resume_flow_run(run.id, run_input={"approve": True, "name": "Ansel"})
             thread.join(SECONDS)
             client.delete_flow_run(run.id)
-        assert proxy.succeeded == 2, "the client didn't ask again"
+        assert proxy.succeeded >= 2, "the client didn't ask again"
     assert [answer and (answer.approve, answer.name) for answer in found] == [(True, "Ansel")]

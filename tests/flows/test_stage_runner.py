@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from deployments.demo import demo_run_error
+from deployments.run_watcher import FlowRunStatus
 from mondrian_core.accelerator_lock import STAGE_MODULE, hold_work_lock, is_orphaned_stage, write_lock_holder
 from mondrian_core.data.sample_workspace import create_workspace
 from mondrian_core.errors import BadInput, Broken, DiskFull, ModelProcessDied
@@ -215,3 +217,14 @@ def retraining(folder: Path) -> Path:
     path = context.run_folder / "context.json"
     context.save(path)
     return path
+
+
+def test_a_demo_ends_with_the_status_of_what_stopped_it(tmp_path: Path) -> None:
+    def status(state: str) -> int:
+        ended = FlowRunStatus(run="a-run", state=state, message="why", final=True)
+        return demo_run_error(ended, tmp_path, tmp_path / ".prefect").exit_status
+
+    assert [status("NothingNew"), status("Skipped"), status("Crashed")] == [1, 1, 3]
+    error = {"problem": "No critique is usable.", "next_step": "Write some.", "exit_status": 2}
+    (tmp_path / "dataset.error.json").write_text(json.dumps(error), encoding="utf-8")
+    assert status("Failed") == 2
