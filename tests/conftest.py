@@ -120,8 +120,8 @@ def _name_group(item: pytest.Item) -> None:
 def _repeats(item: pytest.Item) -> bool:
     """True for property tests and simulations, which run the same lines hundreds of times.
 
-    Coverage would cost them a third to two thirds of their time, and other tests run these lines too. So it does with
-    what a slow test does again for its third and later cases.
+    Coverage would cost a third to three quarters of their time, and other tests run these lines too. The same holds
+    for what a slow test does again in its third and later cases.
     """
     return getattr(getattr(item, "obj", None), "is_hypothesis_test", False) or item.path.parent.name == "bench"
 
