@@ -11,6 +11,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
 from prefect.flow_runs import apause_flow_run
 from prefect.input import RunInput
+from prefect.input.actions import aread_flow_run_input
 from prefect.input.run_input import Keyset, keyset_from_base_key
 from pydantic import Field
 
@@ -56,7 +57,9 @@ async def _ask(form: type[Approval], key: str, seconds: float) -> Approval | Non
         return None
     async with get_client() as client:
         run = await client.read_flow_run(context.flow_run.id)
-    answered_last_moment = run.state is not None and run.state.is_running()
+    # a run that a slow server never paused is running too, without an answer
+    is_running = run.state is not None and run.state.is_running()
+    answered_last_moment = is_running and await aread_flow_run_input(_keyset(key)["response"]) is not None
     return await form.aload(_keyset(key)) if answered_last_moment else None
 
 
