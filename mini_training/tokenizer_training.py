@@ -49,7 +49,10 @@ _AFTER_BOX = (
     ']]}}, "strengths": ["',
     ']]}}, "priority_improvements": ["',
 )
-WORDS = r"""[a-z]+_[a-z]+|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
+WORDS = (
+    r"[a-z]+_[a-z]+|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\x00-\x7F]+| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 VOCABULARY = (
     "exposure contrast highlight shadow tonal range detail texture foreground background middle ground horizon "
     "composition leading lines rule of thirds negative space framing perspective viewpoint camera lens aperture "
@@ -81,19 +84,24 @@ CHAT_TEMPLATE = """{%- for message in messages -%}
 
 
 def answer_scaffold() -> str:
-    """A pattern of the pieces that stay whole; the first alternative that matches is taken, so the longest is first."""
+    """A pattern of the pieces that stay whole; the first alternative that matches is taken, so the longest is first.
+
+    The grammar spells what it forces without the text before it, so a piece must be the same tokens alone as in an
+    answer: after a symbol, without a full stop, and between the numbers of a box.
+    """
     pieces = [*_AFTER_TEXT, *("." + piece for piece in _AFTER_TEXT), *_AFTER_BOX]
     escaped = [re.sub(r"([.\[\]{}])", r"\\\1", piece) for piece in pieces]
     ordered = sorted([*escaped, *SCAFFOLD.split("|")], key=len, reverse=True)
-    return "|".join([*ordered, r"(?<=\d), (?=\d)"])
+    return "|".join([*ordered, r"(?<=\d), (?=\d)", r", \z"])
 
 
 def tokenizer_corpus(seed: int, count: int = 2500) -> Iterator[str]:
     """Prompts and answers of every form, and photographic English."""
     rng = np.random.default_rng(seed)
-    for _ in range(count):
+    for number in range(count):
         example = sample_answer_example(sample_scene(rng), rng, compared=bool(rng.random() < COMPARISON_SHARE))
-        yield example.answer
+        # some people leave out the full stop; each piece that never changes must still be one token
+        yield example.answer.replace('."', '"') if number % 20 == 0 else example.answer
         if rng.random() < 0.25:
             for message in example.messages:
                 yield message["role"] + "\n" + "".join(part.get("text", "") for part in message["content"])

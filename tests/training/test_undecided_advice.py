@@ -71,6 +71,11 @@ def masked_texts(reader: BaseVLM, row: DatasetRow) -> list[str]:
     return [row.answer[start:end] for start, end in runs]
 
 
+def name_in(tokens: str) -> str:
+    """The name, or its beginning, in the text of tokens that hold a key."""
+    return tokens.lstrip(' ,"}].').split('"')[0]
+
+
 def test_a_row_with_all_parts_masks_nothing(any_reader: BaseVLM) -> None:
     assert masked_texts(any_reader, advising_row(1)) == []
 
@@ -78,13 +83,14 @@ def test_a_row_with_all_parts_masks_nothing(any_reader: BaseVLM) -> None:
 def test_only_the_tokens_that_decide_on_a_missing_part_are_masked(any_reader: BaseVLM) -> None:
     """Closing a comment decides against a recommendation; the key that comes next decides against a list."""
     closings = masked_texts(any_reader, advising_row(1, advised=6))
-    assert len(closings) == 2 and all('"}' in text and len(text) <= len('."}, "') for text in closings)
+    longest = '."}}, "strengths": ["' if any_reader.name == "mini" else '."}, "'  # mini has one token for all of it
+    assert len(closings) == 2 and all('"}' in text and len(text) <= len(longest) for text in closings)
     (key,) = masked_texts(any_reader, advising_row(1, strengths=False))
-    assert "priority_improvements".startswith(key.lstrip(' ,"}'))
+    assert "priority_improvements".startswith(name_in(key))
     (key,) = masked_texts(any_reader, advising_row(1, priorities=False))
-    assert "overall_grade".startswith(key.lstrip(' ,"]'))
+    assert "overall_grade".startswith(name_in(key))
     (key,) = masked_texts(any_reader, advising_row(1, strengths=False, priorities=False))
-    assert "overall_grade".startswith(key.lstrip(' ,"}'))
+    assert "overall_grade".startswith(name_in(key))
 
 
 def test_a_pair_counts_the_tokens_that_training_counts(base: BaseVLM) -> None:

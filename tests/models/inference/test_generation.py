@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, cast
 from weakref import WeakSet
@@ -37,7 +38,8 @@ def _library(base: BaseVLM, messages: Any, image: Any, tokens: int, adapter: Pat
 
     model, processor = load(str(base.path), adapter_path=str(adapter) if adapter else None)
     text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    return str(plain(model, processor, text, image=[image], max_tokens=tokens, temperature=0.0, verbose=False).text)
+    said = plain(model, processor, text, image=[image], max_tokens=tokens, temperature=0.0, verbose=False).text
+    return re.sub(r"<\|\w+\|>", "", str(said))  # the library spells special tokens out, where a random adapter says them
 
 
 def test_greedy_generation_matches_mlx_vlm(base: BaseVLM, messages: Any, image: Any, adapter: Path) -> None:
@@ -90,7 +92,7 @@ def test_decoders_match_one_teacher_forced_pass(base: BaseVLM, messages: Any, im
 def test_extend_equals_single_steps(base: BaseVLM, messages: Any, image: Any, answer: str, make: Any) -> None:
     """Runs of every width, also over the edge where the compiled decoder's buffer grows."""
     prompt = encode_prompt(base, messages, image)
-    tokens = (answer_token_ids(base, messages, answer) * 3)[:200]
+    tokens = (answer_token_ids(base, messages, answer) * 4)[:200]
     one, together = make(base), make(base)
     one.start(prompt), together.start(prompt)
     at = 0
