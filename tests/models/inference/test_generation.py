@@ -39,9 +39,7 @@ def _library(base: BaseVLM, messages: Any, image: Any, tokens: int, adapter: Pat
     model, processor = load(str(base.path), adapter_path=str(adapter) if adapter else None)
     text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     said = plain(model, processor, text, image=[image], max_tokens=tokens, temperature=0.0, verbose=False).text
-    return re.sub(
-        r"<\|\w+\|>", "", str(said)
-    )  # the library spells special tokens out
+    return re.sub(r"<\|\w+\|>", "", str(said))  # the library spells special tokens out
 
 
 def test_greedy_generation_matches_mlx_vlm(base: BaseVLM, messages: Any, image: Any, adapter: Path) -> None:
