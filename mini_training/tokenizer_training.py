@@ -92,7 +92,7 @@ def answer_scaffold() -> str:
     pieces = [*_AFTER_TEXT, *("." + piece for piece in _AFTER_TEXT), *_AFTER_BOX]
     escaped = [re.sub(r"([.\[\]{}])", r"\\\1", piece) for piece in pieces]
     ordered = sorted([*escaped, *SCAFFOLD.split("|")], key=len, reverse=True)
-    return "|".join([*ordered, r"(?<=\d), (?=\d)", r", \z"])
+    return "|".join([*ordered, r"(?<=\d), (?=\d)", r", (?![\s\S])"])
 
 
 def tokenizer_corpus(seed: int, count: int = 2500) -> Iterator[str]:
