@@ -81,14 +81,14 @@ def test_thumbnail_of_any_shape() -> None:
 def test_every_check_of_the_splits_knows_a_crop(
     photographs: list[Image.Image], fingerprints: list[PhotographFingerprint]
 ) -> None:
-    crop = fingerprint_of("crop", EDITS["crop of 90 % in a corner"][3](photographs[2]))
-    assert near_duplicate_groups([*fingerprints, crop])["crop"] == near_duplicate_groups([*fingerprints, crop])["2"]
+    crop = fingerprint_of("crop", EDITS["crop of 90 % in a corner"][3](photographs[3]))
+    assert near_duplicate_groups([*fingerprints, crop])["crop"] == near_duplicate_groups([*fingerprints, crop])["3"]
     splits = assign_splits([*fingerprints, crop], DataRecipe())
-    assert splits["crop"] == splits["2"]
+    assert splits["crop"] == splits["3"]
     found = split_contamination({"train": fingerprints, "test": [crop]})
     assert [each.kind for each in found] == [SplitContaminationKind.ALIGNED]
-    assert "crop" not in uncontaminated_index_ids([*fingerprints[3:], crop], [fingerprints[2]])
-    held_out = dict.fromkeys("0123456789", "train") | {"10": "train", "11": "train", "2": "test"}
+    assert "crop" not in uncontaminated_index_ids([*fingerprints[4:], crop], [fingerprints[3]])
+    held_out = dict.fromkeys("0123456789", "train") | {"10": "train", "11": "train", "3": "test"}
     assert "crop" in select_drafts([crop], fingerprints, held_out, DataRecipe()).left_out
 
 

@@ -357,7 +357,8 @@ def test_too_long_pair_is_left_out_with_notice(base: BaseVLM) -> None:
 
 def test_start_adapter_is_kept_if_no_epoch_is_better(base: BaseVLM, tmp_path: Path) -> None:
     """A rate that wrecks the likelihoods: the validation pairs get worse, so the start is the result."""
-    recipe = RECIPE.model_copy(update={"preference_epochs": 1, "preference_reference": "start"})
+    wrecking = {"preference_epochs": 1, "preference_reference": "start", "preference_learning_rate": 0.05}
+    recipe = RECIPE.model_copy(update=wrecking)
     pairs = make_pairs([1, 2])
     turned = [
         PreferencePair(replace(pair.row, answer=pair.rejected), pair.row.answer, OTHER_PHOTOGRAPH) for pair in pairs
