@@ -45,8 +45,8 @@ class RolloutPlan:
 
     Attributes:
         steps: of growing share, up to 1.
-        failure_alpha: chance, over the whole rollout, that the failure guardrail rolls back an adapter that is no
-            worse. Over all guardrails these chances total at most 5 %.
+        failure_alpha: chance, over the whole rollout, that the failure guardrail rolls back an adapter that is
+            not worse; at most 5 % for all guardrails together.
         latency_alpha: the same for the latency guardrail.
         collapse_alpha: the same for the score-collapse guardrail.
         rating_alpha: the same for the ratings guardrail.

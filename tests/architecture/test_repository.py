@@ -173,6 +173,13 @@ def test_no_file_contains_a_machine_name() -> None:
     assert found == [], json.dumps(found, indent=1)
 
 
+def test_no_link_is_tracked() -> None:
+    """A link is not read as a file, and what it leads to may be on one machine only."""
+    tracked_files()  # skips where there is no checkout
+    staged = subprocess.run(["git", "ls-files", "-s"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert [line for line in staged.splitlines() if line.startswith("120000")] == []
+
+
 @pytest.mark.slow
 def test_untracked_files_fail_no_test(tmp_path: Path) -> None:
     """These tests look at tracked files only, whatever else a person leaves in the folder."""
