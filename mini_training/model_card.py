@@ -69,8 +69,8 @@ SHA-256 of model.safetensors: {digest}
 Apache 2.0, as the rest of the repository; architecture and code path are Qwen3-VL's, the weights are our own.
 """
 HISTORY = """The tower saw another 24,000 views of 7,000
-pictures and 81,600 of up to 12,000, the language model 12,800 short answers and 19,200 critiques of 7,000 other pictures, the
-first 4,800 of them with an earlier tower. The script's defaults are close to that."""
+pictures and 81,600 of up to 12,000, the language model 12,800 short answers and 19,200 critiques of 7,000 other
+pictures, the first 4,800 of them with an earlier tower. The script's defaults are close to that."""
 TABLE = (  # what a figure is called, its key in the report, its format
     ("strict format compliance", "compliance", ".1%"),
     ("squared error of a score, points^2", "mse", ".2f"),
